@@ -1,0 +1,1 @@
+"""DuckDB and the SQL models that turn events into tables."""

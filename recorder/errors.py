@@ -1,0 +1,138 @@
+"""Every failure the recorder reports on purpose, as one tree.
+
+Each class is one case. Values are attributes, so that callers never parse a message; the message names the
+thing and the place, and `hint` says what to do next. The command line prints `error: message` and `hint:`
+and exits with `exit_code`; the API answers `http_status` with the same words.
+"""
+
+from __future__ import annotations
+
+
+class RecorderError(Exception):
+    """Base of all expected failures.
+
+    Attributes:
+        message: what went wrong, naming the thing and the place.
+        hint: what the reader can do about it, or "".
+        exit_code: the command line's exit code.
+        http_status: the API's status code.
+    """
+
+    exit_code: int = 1
+    http_status: int = 500
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(RecorderError):
+    """The caller asked for something that makes no sense as said."""
+
+    exit_code = 2
+    http_status = 400
+
+
+class SessionNotFoundError(RecorderError):
+    """No session matches what was named."""
+
+    exit_code = 3
+    http_status = 404
+
+    def __init__(self, reference: str) -> None:
+        super().__init__(
+            f"no session matches {reference!r}",
+            hint="`recorder sessions` lists them; name one by a prefix of its id, its sess_… id, or `last`.",
+        )
+        self.reference = reference
+
+
+class AmbiguousSessionError(RecorderError):
+    """A prefix fits more than one session."""
+
+    exit_code = 3
+    http_status = 409
+
+    def __init__(self, reference: str, matches: list[str]) -> None:
+        shown = ", ".join(matches[:4]) + (", …" if len(matches) > 4 else "")
+        super().__init__(
+            f"{reference!r} fits {len(matches)} sessions: {shown}",
+            hint="Give more characters of the id.",
+        )
+        self.reference = reference
+        self.matches = matches
+
+
+class EventNotFoundError(RecorderError):
+    """A session has no event at the named position."""
+
+    exit_code = 3
+    http_status = 404
+
+    def __init__(self, session_id: str, position: int) -> None:
+        super().__init__(f"session {session_id} has no event at position {position}")
+        self.session_id = session_id
+        self.position = position
+
+
+class QueryError(RecorderError):
+    """The user's SQL failed, or is not allowed (only reading is)."""
+
+    exit_code = 2
+    http_status = 400
+
+
+class ImportFormatError(RecorderError):
+    """A file to import is not what it should be; nothing of it was stored."""
+
+    exit_code = 4
+    http_status = 422
+
+    def __init__(self, path: str, line: int | None, problem: str) -> None:
+        where = path if line is None else f"{path}:{line}"
+        super().__init__(f"{where}: {problem}", hint="See docs/formats.md for what can be imported.")
+        self.path = path
+        self.line = line
+        self.problem = problem
+
+
+class StoreError(RecorderError):
+    """The data directory cannot be used as it is."""
+
+    exit_code = 5
+    http_status = 503
+
+
+class NewerFormatError(StoreError):
+    """Data was written by a newer version of the recorder."""
+
+    def __init__(self, path: str, found: int, supported: int) -> None:
+        super().__init__(
+            f"{path}: format version {found} is newer than this recorder reads ({supported})",
+            hint="Upgrade realtime-recorder; nothing was changed.",
+        )
+        self.path = path
+        self.found = found
+        self.supported = supported
+
+
+class ListenError(RecorderError):
+    """An address cannot be listened on."""
+
+    exit_code = 6
+
+    def __init__(self, address: str, problem: str) -> None:
+        super().__init__(f"cannot listen on {address}: {problem}", hint="Choose another address with --listen.")
+        self.address = address
+
+
+class ScriptError(RecorderError):
+    """A simulator script is not valid."""
+
+    exit_code = 2
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}", hint="See docs/simulator.md for the script format.")
+        self.path = path
+        self.problem = problem

@@ -1,0 +1,1 @@
+"""What ties store and models together: record, seal, catalog."""

@@ -1,0 +1,1 @@
+"""Folds of a session's events into conversation state."""

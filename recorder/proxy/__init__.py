@@ -1,0 +1,1 @@
+"""The recording path's sockets: listener, upstream dial, handshake, splice."""

@@ -1,0 +1,1 @@
+"""A scripted Realtime server whose truth is known."""

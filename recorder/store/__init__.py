@@ -1,0 +1,1 @@
+"""Where bytes come to rest: ring, journal, Parquet segments, manifests."""
