@@ -1,0 +1,215 @@
+"""The shared-memory ring between a proxy worker and the recorder process.
+
+One worker writes, one recorder process reads. The file lies on a tmpfs and is mapped by both, so what the worker
+has appended survives the death of either: a kill -9 loses nothing that was forwarded, because the worker appends
+first and forwards then. The worker holds a lock (flock) on the file for as long as it lives; a ring whose lock can
+be had belongs to a dead worker.
+
+Layout: one page of header (magic, version, capacity, head, tail), then `capacity` bytes of records. Head and tail
+are byte counts since the ring was made and only grow; their remainder by the capacity is the place. A record is
+24 bytes of header (length, session number, time, kind) and its data, padded to 8 bytes, and never wraps: where the
+end is too near, the rest is skipped. Head is stored, as one aligned 8-byte word, after the record is in place.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import mmap
+import os
+import struct
+import time
+from pathlib import Path
+from typing import Final, NamedTuple, Self
+
+from recorder.errors import NewerFormatError, StoreError
+
+MAGIC: Final = b"RTRING\x00\x01"
+VERSION: Final = 1
+PAGE: Final = 4096
+DEFAULT_BYTES: Final = 32 << 20
+SUFFIX: Final = ".ring"
+
+_RECORD = struct.Struct("=IIQQ")  # data length, session number, monotonic ns, kind
+_HEADER: Final = _RECORD.size
+_SKIP: Final = 0xFFFF_FFFF  # a length that means: nothing more before the end, go on at the start
+_FILE = struct.Struct("=8sIIQ")  # magic, version, reserved, capacity
+_HEAD_WORD: Final = 8  # 64 bytes apart, so that writer and reader do not share a cache line
+_TAIL_WORD: Final = 16
+
+
+class RingRecord(NamedTuple):
+    """One record as read: `position` is its place in the ring's life, unique and growing."""
+
+    position: int
+    session_no: int
+    at_ns: int
+    kind: int
+    data: bytes
+
+
+def ring_directory(data_dir: Path, base: Path | None = None) -> Path:
+    """Where the rings of a data directory lie.
+
+    Args:
+        data_dir: the store; its real path names the directory, so that every process finds the same.
+        base: a tmpfs other than /dev/shm. Where there is no /dev/shm, the store itself serves.
+    """
+    shared = base or Path("/dev/shm")  # noqa: S108 - a 0700 directory of our own inside it
+    if not shared.is_dir():
+        return data_dir / "ring"
+    digest = hashlib.sha256(os.fsencode(os.path.realpath(data_dir))).hexdigest()[:16]
+    return shared / f"recorder-{os.getuid()}-{digest}"
+
+
+class RingWriter:
+    """The worker's side.
+
+    Raises:
+        StoreError: the tmpfs has no room for the ring. All of it is reserved at the start, for a page that cannot
+            be had later would kill the process (SIGBUS) in mid-call.
+    """
+
+    def __init__(self, directory: Path, capacity: int = DEFAULT_BYTES) -> None:
+        capacity = -(-capacity // PAGE) * PAGE
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.name = f"{time.time_ns():x}-{os.getpid()}"
+        self.path = directory / (self.name + SUFFIX)
+        hidden = directory / f".{self.name}"
+        self._fd = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            os.posix_fallocate(self._fd, 0, PAGE + capacity)
+            self._map = mmap.mmap(self._fd, PAGE + capacity)
+            _FILE.pack_into(self._map, 0, MAGIC, VERSION, 0, capacity)
+            hidden.rename(self.path)  # only now can the reader see it: whole, and locked
+        except OSError as error:
+            os.close(self._fd)
+            hidden.unlink(missing_ok=True)
+            raise StoreError(
+                f"no room for a ring of {capacity >> 20} MiB in {directory}: {error.strerror}",
+                hint="Give it less (--ring-mb), another tmpfs (--ring-dir), or /dev/shm more (docker: --shm-size).",
+            ) from error
+        self.capacity = capacity
+        self._words = memoryview(self._map).cast("Q")
+        self._data = memoryview(self._map)[PAGE:]
+        self._head = 0
+        self._limit = capacity  # head may grow to this before the tail must be looked at again
+
+    def append(self, kind: int, session_no: int, at_ns: int, data: bytes) -> bool:
+        """Copy one record in and publish it.
+
+        Returns:
+            False when the ring is full: nothing was written, and the caller has a gap to account for.
+        """
+        length = len(data)
+        size = (length + _HEADER + 7) & ~7
+        head = self._head
+        place = head % self.capacity
+        rest = self.capacity - place
+        start = head if size <= rest else head + rest
+        end = start + size
+        if end > self._limit:
+            self._limit = self._words[_TAIL_WORD] + self.capacity
+            if end > self._limit:
+                return False
+        if start != head:
+            if rest >= _HEADER:
+                _RECORD.pack_into(self._data, place, _SKIP, 0, 0, 0)
+            place = 0
+        body = place + _HEADER
+        self._data[body : body + length] = data
+        _RECORD.pack_into(self._data, place, length, session_no, at_ns, kind)
+        self._head = self._words[_HEAD_WORD] = end
+        return True
+
+    def used_bytes(self) -> int:
+        """How much the recorder process has not taken yet."""
+        return int(self._head - self._words[_TAIL_WORD])
+
+    def close(self) -> None:
+        """Let go of the map and the lock; the recorder process drains and removes the file."""
+        self._words.release()
+        self._data.release()
+        self._map.close()
+        os.close(self._fd)
+
+
+class RingReader:
+    """The recorder process's side.
+
+    Raises:
+        StoreError: the file is no ring.
+        NewerFormatError: it was made by a newer version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = path.name.removesuffix(SUFFIX)
+        self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            magic, version, _, self.capacity = _FILE.unpack(os.pread(self._fd, _FILE.size, 0))
+            if version > VERSION and magic[:6] == MAGIC[:6]:
+                raise NewerFormatError(str(path), version, VERSION)
+            if magic != MAGIC or os.fstat(self._fd).st_size != PAGE + self.capacity:
+                raise StoreError(f"{path} is not a recorder ring", hint="Remove it if nothing uses it.")
+            self._map = mmap.mmap(self._fd, PAGE + self.capacity)
+        except (struct.error, StoreError) as error:
+            os.close(self._fd)
+            if isinstance(error, StoreError):
+                raise
+            raise StoreError(f"{path} is not a recorder ring", hint="Remove it if nothing uses it.") from error
+        self._words = memoryview(self._map).cast("Q")
+        self._data = memoryview(self._map)[PAGE:]
+
+    def read(self, limit_bytes: int = 8 << 20) -> tuple[list[RingRecord], int]:
+        """Records not yet released, oldest first, and the position to `release` when they are safe.
+
+        Args:
+            limit_bytes: stop after about so much; call again for the rest.
+        """
+        position: int = self._words[_TAIL_WORD]
+        head = min(self._words[_HEAD_WORD], position + limit_bytes + PAGE)
+        published = self._words[_HEAD_WORD]
+        records: list[RingRecord] = []
+        while position < head and position < published:
+            place = position % self.capacity
+            rest = self.capacity - place
+            if rest < _HEADER:
+                position += rest
+                continue
+            length, session_no, at_ns, kind = _RECORD.unpack_from(self._data, place)
+            if length == _SKIP:
+                position += rest
+                continue
+            body = place + _HEADER
+            records.append(RingRecord(position, session_no, at_ns, kind, bytes(self._data[body : body + length])))
+            position += (length + _HEADER + 7) & ~7
+        return records, position
+
+    def release(self, position: int) -> None:
+        """Give the space before `position` back to the writer."""
+        self._words[_TAIL_WORD] = position
+
+    def writer_is_dead(self) -> bool:
+        """Whether the worker is gone (its lock can be had). What it appended is still here."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def close(self, *, remove: bool = False) -> None:
+        """Let go of the map; `remove` deletes the file, for a dead worker's ring that is drained."""
+        self._words.release()
+        self._data.release()
+        self._map.close()
+        if remove:
+            self.path.unlink(missing_ok=True)
+        os.close(self._fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
