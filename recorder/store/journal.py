@@ -11,7 +11,6 @@ which is what the sealer looks for.
 
 from __future__ import annotations
 
-import errno
 import os
 import struct
 import zlib
@@ -52,14 +51,14 @@ def list_journals(data_dir: Path) -> list[JournalFile]:
     """A store's journals by session id; a session that is in both states at once counts as closed."""
     found: dict[str, JournalFile] = {}
     try:
-        names = os.listdir(journal_directory(data_dir))
+        paths = list(journal_directory(data_dir).iterdir())
     except FileNotFoundError:
         return []
-    for name in sorted(names, key=lambda name: name.endswith(CLOSED)):
-        suffix = CLOSED if name.endswith(CLOSED) else RUNNING
-        if name.endswith(suffix):
-            session_id = name.removesuffix(suffix)
-            found[session_id] = JournalFile(session_id, journal_directory(data_dir) / name, suffix == CLOSED)
+    for path in sorted(paths, key=lambda path: path.name.endswith(CLOSED)):
+        suffix = CLOSED if path.name.endswith(CLOSED) else RUNNING
+        if path.name.endswith(suffix):
+            session_id = path.name.removesuffix(suffix)
+            found[session_id] = JournalFile(session_id, path, suffix == CLOSED)
     return [found[session_id] for session_id in sorted(found)]
 
 
@@ -140,9 +139,10 @@ class JournalTail:
         NewerFormatError: a newer version wrote it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, salvage: bool = False) -> None:
         self.path = path
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._salvage = salvage
         self.offset = 0
         self._last_position = -1
         try:
@@ -170,33 +170,36 @@ class JournalTail:
         if self.offset == 0:
             self._check_magic()
         buffer = bytearray()
-        while self.offset and (chunk := os.pread(self._fd, _READ, self.offset + len(buffer))):
+        while self.offset:
+            chunk = os.pread(self._fd, _READ, self.offset + len(buffer))
             buffer += chunk
             used = 0
-            while (found := self._next(buffer, used)) is not None:
+            while (found := self._next(buffer, used, at_end=not chunk)) is not None:
                 position, record, used = found
                 if position > self._last_position or position < 0:
                     self._last_position = max(self._last_position, position)
                     yield position, record
             self.offset += used
             del buffer[:used]
+            if not chunk:
+                return
 
-    def _next(self, buffer: bytearray, start: int) -> tuple[int, Record, int] | None:
+    def _next(self, buffer: bytearray, start: int, *, at_end: bool) -> tuple[int, Record, int] | None:
+        """The next frame, past damage if need be.
+
+        A frame that ends beyond the file is still being written, or torn by a kill; only in a finished file can its
+        length be wrong (`salvage`).
+        """
         frame = _parse(buffer, start)
         if isinstance(frame, tuple):
             return frame
-        if frame is _INCOMPLETE and not self._is_damage(buffer, start):
+        if frame == _INCOMPLETE and not (self._salvage and at_end):
             return None
         for later in range(start + 1, len(buffer) - _HEADER + 1):
             if isinstance(_parse(buffer, later), tuple):
                 facts = {"direction": "recorder", "bytes": later - start, "reason": "journal damaged"}
                 return -1, Record(RecordKind.GAP, 0, msgspec.json.encode(facts)), later
         return None
-
-    def _is_damage(self, buffer: bytearray, start: int) -> bool:
-        """A length that points past the end of the file is a torn tail, unless whole frames follow it."""
-        end = os.fstat(self._fd).st_size
-        return len(buffer) > start + _HEADER and self.offset + len(buffer) >= end
 
     def close(self) -> None:
         """Close the file."""
@@ -225,15 +228,10 @@ def _parse(buffer: bytearray, start: int) -> tuple[int, Record, int] | str:
 
 
 def read_journal(path: Path) -> Iterator[Record]:
-    """Every whole record of a journal, once, in order."""
-    tail = JournalTail(path)
+    """Every whole record of a journal that nobody writes any more, once, in order."""
+    tail = JournalTail(path, salvage=True)
     try:
         for _, record in tail.frames():
             yield record
     finally:
         tail.close()
-
-
-def is_disk_full(error: OSError) -> bool:
-    """Whether an error says that there is no more room."""
-    return error.errno in {errno.ENOSPC, errno.EDQUOT}

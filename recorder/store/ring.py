@@ -24,7 +24,7 @@ from typing import Final, NamedTuple, Self
 
 from recorder.errors import NewerFormatError, StoreError
 
-MAGIC: Final = b"RTRING\x00\x01"
+MAGIC: Final = b"RTRECRNG"
 VERSION: Final = 1
 PAGE: Final = 4096
 DEFAULT_BYTES: Final = 32 << 20
@@ -135,6 +135,17 @@ class RingWriter:
         os.close(self._fd)
 
 
+def _capacity(fd: int, path: Path) -> int:
+    header = os.pread(fd, _FILE.size, 0)
+    if len(header) == _FILE.size:
+        magic, version, _, capacity = _FILE.unpack(header)
+        if magic == MAGIC and version > VERSION:
+            raise NewerFormatError(str(path), version, VERSION)
+        if magic == MAGIC and os.fstat(fd).st_size == PAGE + capacity:
+            return int(capacity)
+    raise StoreError(f"{path} is not a recorder ring", hint="Remove it if nothing uses it.")
+
+
 class RingReader:
     """The recorder process's side.
 
@@ -148,17 +159,11 @@ class RingReader:
         self.name = path.name.removesuffix(SUFFIX)
         self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            magic, version, _, self.capacity = _FILE.unpack(os.pread(self._fd, _FILE.size, 0))
-            if version > VERSION and magic[:6] == MAGIC[:6]:
-                raise NewerFormatError(str(path), version, VERSION)
-            if magic != MAGIC or os.fstat(self._fd).st_size != PAGE + self.capacity:
-                raise StoreError(f"{path} is not a recorder ring", hint="Remove it if nothing uses it.")
+            self.capacity = _capacity(self._fd, path)
             self._map = mmap.mmap(self._fd, PAGE + self.capacity)
-        except (struct.error, StoreError) as error:
+        except StoreError:
             os.close(self._fd)
-            if isinstance(error, StoreError):
-                raise
-            raise StoreError(f"{path} is not a recorder ring", hint="Remove it if nothing uses it.") from error
+            raise
         self._words = memoryview(self._map).cast("Q")
         self._data = memoryview(self._map)[PAGE:]
 
@@ -169,10 +174,9 @@ class RingReader:
             limit_bytes: stop after about so much; call again for the rest.
         """
         position: int = self._words[_TAIL_WORD]
-        head = min(self._words[_HEAD_WORD], position + limit_bytes + PAGE)
-        published = self._words[_HEAD_WORD]
+        end = min(self._words[_HEAD_WORD], position + limit_bytes)
         records: list[RingRecord] = []
-        while position < head and position < published:
+        while position < end:
             place = position % self.capacity
             rest = self.capacity - place
             if rest < _HEADER:

@@ -1,0 +1,124 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recorder.errors import NewerFormatError, StoreError
+from recorder.store.ring import PAGE, RingReader, RingWriter, ring_directory
+
+
+def test_what_is_appended_is_read_in_order(tmp_path: Path) -> None:
+    writer = RingWriter(tmp_path, PAGE)
+    assert writer.append(3, 7, 111, b"hello")
+    assert writer.append(4, 8, 222, b"")
+    with RingReader(writer.path) as reader:
+        records, position = reader.read()
+        assert [(r.session_no, r.at_ns, r.kind, r.data) for r in records] == [(7, 111, 3, b"hello"), (8, 222, 4, b"")]
+        assert [r.position for r in records] == [0, 32]
+        reader.release(position)
+        assert reader.read() == ([], position)
+    assert writer.used_bytes() == 0
+    writer.close()
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 1500), st.booleans()), max_size=200),
+    st.integers(200, 8000),
+)
+def test_a_full_ring_refuses_and_nothing_read_is_lost_or_doubled(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, bool]], read_limit: int
+) -> None:
+    writer = RingWriter(tmp_path_factory.mktemp("ring"), PAGE)
+    expected: list[bytes] = []
+    got: list[bytes] = []
+    with RingReader(writer.path) as reader:
+        for number, (size, drain) in enumerate(steps):
+            data = bytes([number % 256]) * size
+            if writer.append(3, 1, number, data):
+                expected.append(data)
+            if drain:
+                records, position = reader.read(read_limit)
+                got += [record.data for record in records]
+                reader.release(position)
+        while True:
+            records, position = reader.read(read_limit)
+            if not records:
+                break
+            got += [record.data for record in records]
+            reader.release(position)
+        assert got == expected
+    writer.close()
+
+
+def test_a_ring_takes_what_it_can_hold_and_says_no_to_the_rest(tmp_path: Path) -> None:
+    writer = RingWriter(tmp_path, PAGE)
+    taken = 0
+    while writer.append(3, 1, 0, b"x" * 104):
+        taken += 1
+    assert taken == PAGE // 128
+    assert writer.used_bytes() == PAGE
+    with RingReader(writer.path) as reader:
+        records, position = reader.read()
+        assert len(records) == taken
+        assert not writer.append(3, 1, 0, b"still full: nothing released")
+        reader.release(position)
+    assert writer.append(3, 1, 0, b"room again")
+    writer.close()
+
+
+def test_records_survive_a_kill_of_the_writer(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from recorder.store.ring import RingWriter\n"
+        f"ring = RingWriter(Path({str(tmp_path)!r}), 65536)\n"
+        "ring.append(3, 1, 5, b'tapped'); print(ring.path, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        path = Path(child.stdout.readline().strip())
+        reader = RingReader(path)
+        assert not reader.writer_is_dead()
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+        assert reader.writer_is_dead()
+        assert [record.data for record in reader.read()[0]] == [b"tapped"]
+        reader.close(remove=True)
+    assert not path.exists()
+
+
+def test_the_reader_sees_a_ring_only_when_it_is_whole(tmp_path: Path) -> None:
+    writer = RingWriter(tmp_path, PAGE)
+    assert [path.name for path in tmp_path.iterdir()] == [writer.name + ".ring"]
+    assert writer.path.stat().st_mode & 0o777 == 0o600
+    writer.close()
+
+
+def test_no_room_is_said_before_any_session(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no room for a ring"):
+        RingWriter(tmp_path, 1 << 50)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_foreign_and_newer_files_are_refused(tmp_path: Path) -> None:
+    foreign = tmp_path / "x.ring"
+    foreign.write_bytes(b"something else" * 1000)
+    with pytest.raises(StoreError, match="not a recorder ring"):
+        RingReader(foreign)
+    writer = RingWriter(tmp_path, PAGE)
+    writer.close()
+    raw = bytearray(writer.path.read_bytes())
+    raw[8] = 99
+    writer.path.write_bytes(raw)
+    with pytest.raises(NewerFormatError, match="99"):
+        RingReader(writer.path)
+
+
+def test_each_store_has_a_directory_of_its_own(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert ring_directory(one) != ring_directory(two)
+    assert ring_directory(one) == ring_directory(tmp_path / "x" / ".." / "one")
+    assert ring_directory(one, tmp_path / "absent") == one / "ring"
