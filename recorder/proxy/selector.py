@@ -1,0 +1,94 @@
+"""The worker's one wait: splices first, asyncio for everything else.
+
+A splice's socket becomes ready tens of thousands of times a second; asyncio would spend more on each of those wake-ups
+(key objects, handles, contexts) than the splice itself does. So the worker's event loop runs on this selector, which
+waits on an epoll of its own, serves splices straight from it, and tells asyncio only about the file descriptors that
+asyncio registered: handshakes, timers, signals. Those lie in asyncio's own epoll, which is itself one member of ours.
+"""
+
+from __future__ import annotations
+
+import select
+import selectors
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+READ = select.EPOLLIN
+WRITE = select.EPOLLOUT
+
+Handler = Callable[[int], None]
+
+
+class SpliceSelector(selectors.BaseSelector):
+    """A selector for `asyncio.SelectorEventLoop` with a fast lane.
+
+    `watch` and `unwatch` put descriptors on the fast lane: their handler gets the epoll mask, inside `select`.
+    A handler that has scheduled something on the event loop calls `interrupt`, so that the loop runs at once.
+    """
+
+    def __init__(self) -> None:
+        self._slow = selectors.EpollSelector()
+        self._epoll = select.epoll()
+        self._epoll.register(self._slow.fileno(), READ)
+        self._handlers: dict[int, Handler] = {}
+        self._interrupted = False
+
+    def watch(self, fd: int, mask: int, handler: Handler) -> None:
+        """Call `handler(ready_mask)` whenever `fd` is ready for `mask` (level-triggered)."""
+        if fd in self._handlers:
+            self._epoll.modify(fd, mask)
+        else:
+            self._epoll.register(fd, mask)
+        self._handlers[fd] = handler
+
+    def unwatch(self, fd: int) -> None:
+        """Forget `fd`. Nothing happens where it is not watched."""
+        if self._handlers.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def interrupt(self) -> None:
+        """Make the `select` under way return after the handlers that are due."""
+        self._interrupted = True
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Serve splices until asyncio has something to do or `timeout` seconds are over."""
+        slow = self._slow.fileno()
+        handlers, poll = self._handlers, self._epoll.poll
+        deadline = None if timeout is None else time.monotonic() + max(timeout, 0.0)
+        while True:
+            wake = False
+            for fd, mask in poll(timeout, 512):
+                if fd == slow:
+                    wake = True
+                elif (handler := handlers.get(fd)) is not None:
+                    handler(mask)
+            if deadline is not None:
+                timeout = deadline - time.monotonic()
+                if timeout <= 0:
+                    wake = True
+            if wake or self._interrupted:
+                self._interrupted = False
+                return self._slow.select(0)
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        """As any selector; asyncio's lane."""
+        return self._slow.register(fileobj, events, data)
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        """As any selector; asyncio's lane."""
+        return self._slow.unregister(fileobj)
+
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        """As any selector; asyncio's lane."""
+        return self._slow.modify(fileobj, events, data)
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        """As any selector; asyncio's lane."""
+        return self._slow.get_map()
+
+    def close(self) -> None:
+        """Close both lanes; the watched descriptors stay open."""
+        self._handlers.clear()
+        self._epoll.close()
+        self._slow.close()

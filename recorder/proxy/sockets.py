@@ -1,0 +1,112 @@
+"""Awaitable reads and writes on the non-blocking sockets that will become a splice.
+
+asyncio's own socket calls refuse TLS sockets, and its transports would put a buffer and a protocol between us and the
+descriptor that the splice is to own. These few functions drive a plain or TLS socket directly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+CHUNK = 65536
+WANTS_READ = (BlockingIOError, ssl.SSLWantReadError)
+WANTS_WRITE = (ssl.SSLWantWriteError,)
+
+
+async def _when_ready(sock: socket.socket, *, writing: bool) -> None:
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    add, remove = (loop.add_writer, loop.remove_writer) if writing else (loop.add_reader, loop.remove_reader)
+    fd = sock.fileno()
+
+    def on_ready() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    add(fd, on_ready)
+    try:
+        await ready
+    finally:
+        remove(fd)
+
+
+async def _attempt(sock: socket.socket, call: Callable[[], T], *, writing: bool) -> T:
+    while True:
+        try:
+            return call()
+        except BlockingIOError:
+            await _when_ready(sock, writing=writing)
+        except ssl.SSLWantReadError:
+            await _when_ready(sock, writing=False)
+        except ssl.SSLWantWriteError:
+            await _when_ready(sock, writing=True)
+
+
+async def receive(sock: socket.socket) -> bytes:
+    """Some bytes, or b"" at the end of the stream. Raises OSError as the socket does."""
+    return await _attempt(sock, lambda: sock.recv(CHUNK), writing=False)
+
+
+async def send_all(sock: socket.socket, data: bytes) -> None:
+    """Send everything. Raises OSError as the socket does."""
+    view = memoryview(data)
+    while view:
+        rest = view
+        sent = await _attempt(sock, lambda rest=rest: sock.send(rest), writing=True)  # type: ignore[misc]
+        view = view[sent:]
+
+
+async def start_tls(
+    sock: socket.socket, context: ssl.SSLContext, *, server_hostname: str | None = None, server_side: bool = False
+) -> ssl.SSLSocket:
+    """TLS over a connected socket. Raises ssl.SSLError, OSError; the socket is then closed."""
+    try:
+        tls = context.wrap_socket(
+            sock, server_side=server_side, server_hostname=server_hostname, do_handshake_on_connect=False
+        )
+    except BaseException:
+        sock.close()
+        raise
+    try:
+        await _attempt(tls, tls.do_handshake, writing=False)
+    except BaseException:
+        tls.close()
+        raise
+    return tls
+
+
+async def connect(host: str, port: int) -> socket.socket:
+    """A connected, non-blocking TCP socket: the host's addresses in turn.
+
+    Raises:
+        OSError: the last address's failure, or that the name has none (socket.gaierror).
+    """
+    loop = asyncio.get_running_loop()
+    problem: OSError | None = None
+    for family, kind, protocol, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        sock = socket.socket(family, kind, protocol)
+        sock.setblocking(False)
+        try:
+            await loop.sock_connect(sock, address)
+        except OSError as error:
+            sock.close()
+            problem = error
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return prepare(sock)
+    raise problem or OSError(f"{host} has no address")
+
+
+def prepare(sock: socket.socket) -> socket.socket:
+    """Settings of every socket of a splice: no Nagle delay, dead peers found."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return sock

@@ -1,0 +1,237 @@
+"""The splice: bytes in = bytes out, both ways, tapped before they are forwarded.
+
+Nothing here knows WebSocket. Backpressure is the kernel's: a side that does not read makes its lane hold one chunk
+and stop reading, until the chunk is gone. Ends are passed on as they come: a FIN as a FIN in that direction alone, a
+reset as a reset.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import fcntl
+import logging
+import socket
+import ssl
+import struct
+import termios
+from collections.abc import Callable
+from typing import Final, Literal
+
+from recorder.proxy.selector import READ, WRITE, SpliceSelector
+from recorder.proxy.sockets import CHUNK
+from recorder.proxy.tap import Tap
+
+Party = Literal["client", "upstream"]
+
+log = logging.getLogger(__name__)
+
+_NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+_RESET_PATIENCE_SECONDS: Final = 5.0
+
+
+class _Lane:
+    """One direction."""
+
+    __slots__ = ("carried", "ended", "held", "kind", "party", "sink", "source")
+
+    def __init__(self, party: Party, source: socket.socket, sink: socket.socket, kind: int) -> None:
+        self.party: Party = party
+        self.source = source
+        self.sink = sink
+        self.kind = kind
+        self.held = b""  # read, tapped, and not yet taken by the sink
+        self.ended = False  # nothing more will be read
+        self.carried = 0
+
+
+class Splice:
+    """Joins two connected non-blocking sockets (plain or TLS) until both directions have ended.
+
+    Takes over both sockets and closes them.
+
+    Args:
+        selector: the worker's selector; sockets must not be registered with asyncio any more.
+        client: the client's socket.
+        upstream: the upstream's socket.
+        tap: where chunks are recorded, or None to record nothing.
+        kinds: the record kinds of the client's and the upstream's bytes.
+        on_end: called once, on the event loop, when both sockets are closed.
+
+    Attributes:
+        first_end: whose end came first (FIN or reset), once there is one.
+        error: the socket error that ended it, if any.
+    """
+
+    def __init__(
+        self,
+        selector: SpliceSelector,
+        client: socket.socket,
+        upstream: socket.socket,
+        *,
+        tap: Tap | None,
+        kinds: tuple[int, int],
+        on_end: Callable[[Splice], None],
+    ) -> None:
+        self._selector = selector
+        self._tap = tap
+        self._on_end = on_end
+        self._loop = asyncio.get_running_loop()
+        self._up = _Lane("client", client, upstream, kinds[0])
+        self._down = _Lane("upstream", upstream, client, kinds[1])
+        self._finished = False
+        self.first_end: Party | None = None
+        self.error: str | None = None
+
+    @property
+    def client_bytes(self) -> int:
+        """Bytes the client has sent since the splice began."""
+        return self._up.carried
+
+    @property
+    def server_bytes(self) -> int:
+        """Bytes the upstream has sent since the splice began."""
+        return self._down.carried
+
+    def start(self) -> None:
+        """Begin to forward."""
+        self._watch(self._up)
+        self._watch(self._down)
+
+    def abort(self, error: str) -> None:
+        """Close both sides now."""
+        self.error = self.error or error
+        self._finish()
+
+    def _ready(self, outbound: _Lane, inbound: _Lane, mask: int) -> None:
+        """A socket is ready: `outbound` is what it reads for, `inbound` what it is written."""
+        try:
+            if mask & WRITE and inbound.held:
+                self._flush(inbound)
+            if mask & ~WRITE and not outbound.held and not outbound.ended:
+                self._pump(outbound)
+        except Exception:
+            log.exception("splice failed")
+            self.abort("internal error")
+
+    def _client_ready(self, mask: int) -> None:
+        self._ready(self._up, self._down, mask)
+
+    def _upstream_ready(self, mask: int) -> None:
+        self._ready(self._down, self._up, mask)
+
+    def _pump(self, lane: _Lane) -> None:
+        try:
+            data = lane.source.recv(CHUNK)
+        except _NOT_NOW:
+            return
+        except OSError as error:
+            self._reset(lane, error)
+            return
+        if not data:
+            self._end(lane)
+            return
+        if self._tap is not None:
+            self._tap.chunk(lane.kind, data)
+        length = len(data)
+        lane.carried += length
+        try:
+            sent = lane.sink.send(data)
+        except _NOT_NOW:
+            sent = 0
+        except OSError:
+            self._sink_failed(lane)
+            return
+        if sent != length:
+            lane.held = data[sent:]
+            self._watch_both()
+
+    def _flush(self, lane: _Lane) -> None:
+        try:
+            sent = lane.sink.send(lane.held)
+        except _NOT_NOW:
+            return
+        except OSError:
+            sent = len(lane.held)
+            self._sink_failed(lane)
+        lane.held = lane.held[sent:]
+        if not lane.held:
+            if lane.ended:
+                self._pass_end_on(lane)
+            self._watch_both()
+
+    def _sink_failed(self, lane: _Lane) -> None:
+        """The sink takes no more. What it still had to say comes first: its own lane reads that, then its error."""
+        other = self._down if lane is self._up else self._up
+        if other.ended:
+            self._finish(reset=lane.source)
+
+    def _end(self, lane: _Lane) -> None:
+        self.first_end = self.first_end or lane.party
+        lane.ended = True
+        self._watch_both()
+        if not lane.held:
+            self._pass_end_on(lane)
+
+    def _pass_end_on(self, lane: _Lane) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            if isinstance(lane.sink, ssl.SSLSocket):
+                lane.sink.unwrap()  # sends close_notify; that the peer's is not here yet is no error
+        with contextlib.suppress(OSError):
+            lane.sink.shutdown(socket.SHUT_WR)
+        if self._up.ended and self._down.ended and not self._up.held and not self._down.held:
+            self._finish()
+
+    def _reset(self, lane: _Lane, error: OSError) -> None:
+        self.first_end = self.first_end or lane.party
+        self.error = self.error or (error.strerror or str(error))
+        self._finish(reset=lane.sink)
+
+    def _watch_both(self) -> None:
+        self._watch(self._up)
+        self._watch(self._down)
+
+    def _watch(self, outbound: _Lane) -> None:
+        """Watch a lane's source for what it can do now. Unwatched where nothing: else a hang-up would spin."""
+        if self._finished:
+            return
+        inbound = self._down if outbound is self._up else self._up
+        mask = (0 if outbound.held or outbound.ended else READ) | (WRITE if inbound.held else 0)
+        fd = outbound.source.fileno()
+        if mask:
+            self._selector.watch(fd, mask, self._client_ready if outbound is self._up else self._upstream_ready)
+        else:
+            self._selector.unwatch(fd)
+
+    def _finish(self, reset: socket.socket | None = None) -> None:
+        if self._finished:
+            return
+        self._finished = True
+        for sock in (self._up.source, self._up.sink):
+            self._selector.unwatch(sock.fileno())
+            if sock is reset:
+                self._loop.create_task(_reset_when_sent(sock))
+            else:
+                sock.close()
+        self._loop.call_soon(self._on_end, self)
+        self._selector.interrupt()
+
+
+async def _reset_when_sent(sock: socket.socket) -> None:
+    """Close with a reset, but not before what was sent has left: a reset would discard it."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _RESET_PATIENCE_SECONDS
+    unsent = array.array("i", [0])
+    try:
+        while loop.time() < deadline:
+            fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, unsent)
+            if not unsent[0]:
+                break
+            await asyncio.sleep(0.01)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    except OSError:
+        pass
+    finally:
+        sock.close()

@@ -1,0 +1,187 @@
+"""A proxy worker: one process, one thread, one ring, many splices.
+
+Run as `python -m recorder.proxy.worker`; the supervisor hands over its configuration (JSON, in the environment), the
+listening sockets and the read end of a pipe whose other end it holds: when that closes, or on SIGTERM, the worker
+takes no more connections, lets running sessions go on for the drain time, and exits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import msgspec
+
+from recorder.errors import RecorderError
+from recorder.proxy.config import WorkerConfig
+from recorder.proxy.http import RefusedError
+from recorder.proxy.selector import SpliceSelector
+from recorder.proxy.session import Session
+from recorder.proxy.sockets import prepare, send_all, start_tls
+from recorder.store.ring import RingWriter
+
+log = logging.getLogger(__name__)
+
+CONFIG_VARIABLE = "RECORDER_WORKER_CONFIG"
+_ACCEPTS_A_WAKE_UP = 64
+_PAUSE_SECONDS = 0.2  # after running out of file descriptors
+
+
+class Worker:
+    """Accepts connections and runs their sessions until told to stop.
+
+    Raises:
+        StoreError: there is no room for the ring.
+        UsageError: certificates cannot be used.
+    """
+
+    def __init__(self, config: WorkerConfig, selector: SpliceSelector, listeners: list[socket.socket]) -> None:
+        self._config = config
+        self._selector = selector
+        self._listeners = listeners
+        self._tls = config.listener_context()
+        config.upstream_context()  # an unreadable CA file is better known now
+        self._ring = RingWriter(Path(config.ring_dir), config.ring_bytes)
+        self._sessions: set[Session] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._session_no = 0
+        self._stopping = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def run(self, parent_fd: int | None = None) -> None:
+        """Serve until SIGTERM, SIGINT or the parent's end; then drain."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        if parent_fd is not None:
+            loop.add_reader(parent_fd, self._stopping.set)
+        for listener in self._listeners:
+            loop.add_reader(listener.fileno(), self._accept, listener)
+        await self._stopping.wait()
+        if parent_fd is not None:
+            loop.remove_reader(parent_fd)
+        for listener in self._listeners:
+            loop.remove_reader(listener.fileno())
+            listener.close()
+        await self._drain()
+        self._ring.close()
+
+    async def _drain(self) -> None:
+        log.info("stopping: %d sessions have %.0f s to end", len(self._sessions), self._config.drain_seconds)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._config.drain_seconds):
+                await self._idle.wait()
+        for session in list(self._sessions):
+            session.abort("the proxy stopped")
+        for task in list(self._tasks):
+            task.cancel()
+        await self._idle.wait()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(_ACCEPTS_A_WAKE_UP):
+            try:
+                client, address = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
+                    log.error("cannot accept connections: %s", error.strerror)  # noqa: TRY400 - the words say it all
+                    self._pause(listener)
+                    return
+                continue  # that connection is gone already
+            client.setblocking(False)
+            self._start(prepare(client), address)
+
+    def _pause(self, listener: socket.socket) -> None:
+        """Leave the backlog alone for a moment: a listener that stays ready would spin."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listener.fileno())
+
+        def resume() -> None:
+            if not self._stopping.is_set():
+                loop.add_reader(listener.fileno(), self._accept, listener)
+
+        loop.call_later(_PAUSE_SECONDS, resume)
+
+    def _start(self, client: socket.socket, address: tuple[str, int]) -> None:
+        task = asyncio.get_running_loop().create_task(self._serve(client, f"{address[0]}:{address[1]}"))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, client: socket.socket, address: str) -> None:
+        if self._tls is not None:
+            try:
+                async with asyncio.timeout(self._config.handshake_timeout_seconds):
+                    client = await start_tls(client, self._tls, server_side=True)
+            except (OSError, TimeoutError) as error:
+                log.info("TLS with %s failed: %s", address, error)
+                return
+        if len(self._sessions) >= self._config.max_sessions:
+            await self._refuse(client)
+            return
+        self._session_no += 1
+        session = Session(
+            config=self._config,
+            selector=self._selector,
+            ring=self._ring,
+            client=client,
+            address=address,
+            session_no=self._session_no,
+            on_end=lambda: self._ended(session),
+        )
+        self._sessions.add(session)
+        self._idle.clear()
+        await session.run()
+
+    async def _refuse(self, client: socket.socket) -> None:
+        refusal = RefusedError(
+            503, "too_many_sessions", f"the proxy serves {self._config.max_sessions} sessions already"
+        )
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(1):
+                await send_all(client, refusal.response())
+        client.close()
+
+    def _ended(self, session: Session) -> None:
+        self._sessions.discard(session)
+        if not self._sessions:
+            self._idle.set()
+
+
+def main() -> int:
+    """Entry point of the process. Arguments: the parent pipe's descriptor, then the listeners'."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    config = msgspec.json.decode(os.environ[CONFIG_VARIABLE], type=WorkerConfig)
+    parent_fd, *fds = (int(argument) for argument in sys.argv[1:])
+    listeners = [socket.socket(fileno=fd) for fd in fds]
+    for listener in listeners:
+        listener.setblocking(False)
+    selector = SpliceSelector()
+
+    async def serve() -> None:
+        worker = Worker(config, selector, listeners)
+        gc.freeze()  # what lives as long as the process need not be looked at again
+        await worker.run(parent_fd)
+
+    try:
+        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+            runner.run(serve())
+    except RecorderError as error:
+        log.error("%s", error.message)  # noqa: TRY400 - an expected failure: its words say it all
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
