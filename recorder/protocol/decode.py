@@ -1,0 +1,325 @@
+"""Records → events: the one decode that live view, sealing, rebuilding and imports share.
+
+`EventBuilder` makes rows out of messages; `SessionDecoder` makes messages out of a session's journal. Both are pure and
+never raise on what a client or server sent: what is no JSON has no type, what is no readable frame is kept as bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Literal
+
+import msgspec
+
+from recorder.protocol import envelope
+from recorder.protocol.audio import Cut, Formats, audio_key, bytes_per_ms, cut_media, cut_verbatim, may_hold_media
+from recorder.protocol.envelope import Direction, Part, Record, RecordedEvent, RecordKind
+from recorder.protocol.fields import Fields, read_fields, read_object
+from recorder.protocol.frames import FrameDecoder, Message
+from recorder.protocol.redact import may_hold_secrets, redact_message
+
+Side = Literal["client", "server"]
+SIDES: Final[tuple[Side, ...]] = ("client", "server")
+_BYTES_OF: Final[dict[int, Side]] = {RecordKind.CLIENT_BYTES: "client", RecordKind.SERVER_BYTES: "server"}
+
+TEXT: Final = 1
+BINARY: Final = 2
+CLOSE: Final = 8
+_CONTROL_TYPES: Final = {8: "websocket.close", 9: "websocket.ping", 10: "websocket.pong"}
+NO_STATUS: Final = 1005
+"""The code that stands for a close frame without one (RFC 6455 section 7.1.5)."""
+
+_FORMAT_TYPES: Final = frozenset(
+    {
+        "session.created",
+        "session.updated",
+        "session.update",
+        "transcription_session.created",
+        "transcription_session.updated",
+        "transcription_session.update",
+        "response.created",
+    }
+)
+
+
+class EventBuilder:
+    """Makes the events of one session, in order: positions, times, formats in force, redaction.
+
+    Args:
+        session_id: of all its events.
+        opened_at_ns: UTC wall time of the opening in Unix nanoseconds; None where unknown, then no event has one.
+        opened_monotonic_ns: the same instant on the clock that `at_ns` arguments are read from.
+    """
+
+    def __init__(self, session_id: str, opened_at_ns: int | None, opened_monotonic_ns: int) -> None:
+        self.session_id = session_id
+        self.position = 0
+        """Position of the next event."""
+        self.formats = Formats()
+        self._opened_at_ns = opened_at_ns
+        self._opened_monotonic_ns = opened_monotonic_ns
+
+    def own(self, event_type: str, payload: str, at_ns: int | None) -> RecordedEvent:
+        """An event of the recorder itself.
+
+        Args:
+            event_type: `recorder.…`.
+            payload: its facts as JSON.
+            at_ns: when, on the monotonic clock; None where unknown.
+        """
+        event = self._event("recorder", at_ns)
+        event.type, event.payload = event_type, payload
+        return event
+
+    def message(
+        self,
+        direction: Side,
+        data: bytes,
+        *,
+        opcode: int = TEXT,
+        wire_bytes: int | None = None,
+        at_ns: int | None = None,
+        undecodable: bool = False,
+    ) -> RecordedEvent:
+        """A message of the wire.
+
+        Args:
+            direction: who sent it.
+            data: its payload.
+            opcode: the WebSocket opcode.
+            wire_bytes: bytes of its frames; the length of `data` where there were none (imports).
+            at_ns: when its last byte was read, on the monotonic clock; None where unknown.
+            undecodable: keep `data` as it is, whatever the opcode.
+        """
+        event = self._event(direction, at_ns)
+        event.opcode = opcode
+        event.wire_bytes = len(data) if wire_bytes is None else wire_bytes
+        if opcode == TEXT and not undecodable and _is_utf8(data):
+            self._read_text(event, data)
+        elif opcode in _CONTROL_TYPES:
+            _read_control(event, data)
+        else:
+            _keep_bytes(event, data)
+        return event
+
+    def _event(self, direction: Direction, at_ns: int | None) -> RecordedEvent:
+        since_opening = None if at_ns is None else at_ns - self._opened_monotonic_ns
+        wall = None if since_opening is None or self._opened_at_ns is None else self._opened_at_ns + since_opening
+        event = RecordedEvent(self.session_id, self.position, direction, wall, since_opening, None)
+        self.position += 1
+        return event
+
+    def _read_text(self, event: RecordedEvent, text: bytes) -> None:
+        fields = read_fields(text)
+        cut = _cut(text, fields)
+        if may_hold_secrets(cut.text):
+            text, event.redacted = redact_message(text)
+            cut = cut_media(text, fields.type)
+        event.type = fields.type
+        event.event_id = fields.event_id
+        event.response_id = fields.response_id
+        event.item_id = fields.item_id
+        event.call_id = fields.call_id
+        event.previous_item_id = fields.previous_item_id
+        event.output_index = fields.output_index
+        event.content_index = fields.content_index
+        event.payload = cut.text.decode()
+        event.parts = cut.parts
+        if fields.type in _FORMAT_TYPES:
+            self._note_formats(event, text)
+        if cut.audio_bytes is not None:
+            rate = self._rate(event, fields)
+            event.audio_ms = cut.audio_bytes / rate if rate else None
+
+    def _rate(self, event: RecordedEvent, fields: Fields) -> float | None:
+        """Bytes a millisecond of the audio in a message."""
+        if fields.sample_rate is not None:
+            return bytes_per_ms("pcm16", fields.sample_rate, fields.channels)
+        if event.direction == "client" or (event.payload is not None and '"input_audio"' in event.payload):
+            return self.formats.input
+        return self.formats.output(fields.response_id)
+
+    def _note_formats(self, event: RecordedEvent, text: bytes) -> None:
+        message = read_object(text)
+        if event.type == "response.created":
+            self.formats.response_created(event.response_id or "", message.get("response"))
+        elif event.direction == "client":
+            self.formats.client_asks(message.get("session"))
+        else:
+            self.formats.server_confirms(message.get("session"))
+
+
+def _cut(text: bytes, fields: Fields) -> Cut:
+    key = audio_key(fields.type)
+    value = bytes(fields.delta if key == "delta" else fields.audio)
+    cut = cut_verbatim(text, b'"%b"' % key.encode(), value) if value.startswith(b'"') else None
+    if cut is None:
+        cut = cut_media(text, fields.type) if value or may_hold_media(text) else Cut(text, (), None)
+    return cut
+
+
+def _is_utf8(data: bytes) -> bool:
+    if data.isascii():
+        return True
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _keep_bytes(event: RecordedEvent, data: bytes) -> None:
+    """No text: the payload is None and the bytes are a part."""
+    if may_hold_secrets(data):
+        data, event.redacted = redact_message(data)
+    if data:
+        event.parts = (Part(0, 0, "binary", "raw", data),)
+
+
+def _read_control(event: RecordedEvent, data: bytes) -> None:
+    event.type = _CONTROL_TYPES[event.opcode or CLOSE]
+    if event.opcode == CLOSE and len(data) != 1 and _is_utf8(data[2:]):
+        code, reason = parse_close(data)
+        event.payload = _to_json({"code": code, "reason": reason})
+    else:
+        _keep_bytes(event, data)
+
+
+def parse_close(data: bytes) -> tuple[int, str]:
+    """Code and reason of a close frame's payload; 1005 and "" where it has none. Any code is taken as it is."""
+    if len(data) < 2:
+        return NO_STATUS, ""
+    return int.from_bytes(data[:2]), data[2:].decode("utf-8", "replace")
+
+
+class SessionDecoder:
+    """Turns one session's journal records, fed in order, into its events.
+
+    Records before `OPENED`, a second `OPENED` or `ACCEPTED`, records after `CLOSED` and records of unknown kinds give
+    no events. Messages that the end or a gap left half-read come as undecodable events before it.
+    """
+
+    def __init__(self) -> None:
+        self._builder: EventBuilder | None = None
+        self._frames: dict[Side, FrameDecoder] = {}
+        self._accepted = False
+        self._close: tuple[Side, int, str] | None = None
+        self._closed = False
+        self._handlers: dict[int, Callable[[Record, dict[str, Any]], list[RecordedEvent]]] = {
+            RecordKind.OPENED: self._open,
+            RecordKind.ACCEPTED: self._accept,
+            RecordKind.GAP: self._gap,
+            RecordKind.CLOSED: self._end,
+        }
+
+    @property
+    def session_id(self) -> str | None:
+        """The session's id; None before its `OPENED`."""
+        return None if self._builder is None else self._builder.session_id
+
+    @property
+    def closed(self) -> bool:
+        """Whether `CLOSED` was seen: no more events will come."""
+        return self._closed
+
+    def feed(self, record: Record) -> list[RecordedEvent]:
+        """Take the next record; give the events that it completes."""
+        if self._closed or (self._builder is None) != (record.kind == RecordKind.OPENED):
+            return []
+        side = _BYTES_OF.get(record.kind)
+        if side is not None:
+            return self._messages(side, record.at_ns, self._decoder(side).feed(record.data))
+        handle = self._handlers.get(record.kind)
+        return [] if handle is None else handle(record, _facts(record))
+
+    def _open(self, record: Record, facts: dict[str, Any]) -> list[RecordedEvent]:
+        opened_at, opened_monotonic = facts.get("opened_at_ns"), facts.get("monotonic_ns")
+        self._builder = EventBuilder(
+            str(facts.get("session_id") or ""),
+            opened_at if isinstance(opened_at, int) else None,
+            opened_monotonic if isinstance(opened_monotonic, int) else record.at_ns,
+        )
+        return [self._own(envelope.SESSION_OPENED, facts, record)]
+
+    def _accept(self, record: Record, facts: dict[str, Any]) -> list[RecordedEvent]:
+        if self._accepted:
+            return []
+        self._accepted = True
+        extensions = _header(facts, "sec-websocket-extensions")
+        for side in SIDES:
+            # A side that already sent something did so without an agreement on compression.
+            self._frames.setdefault(side, FrameDecoder(side, extensions))
+        return [self._own(envelope.HANDSHAKE_COMPLETED, facts, record)]
+
+    def _gap(self, record: Record, facts: dict[str, Any]) -> list[RecordedEvent]:
+        events = []
+        for side in SIDES:
+            if facts.get("direction") in {side, None}:
+                events += self._messages(side, record.at_ns, self._decoder(side).gap())
+        return [*events, self._own(envelope.GAP, facts, record)]
+
+    def _end(self, record: Record, facts: dict[str, Any]) -> list[RecordedEvent]:
+        self._closed = True
+        events = []
+        for side, decoder in self._frames.items():
+            events += self._messages(side, record.at_ns, decoder.eof())
+        return [*events, self._own(envelope.SESSION_CLOSED, self._closing_facts(facts), record)]
+
+    def _own(self, event_type: str, facts: dict[str, Any], record: Record) -> RecordedEvent:
+        assert self._builder is not None
+        return self._builder.own(event_type, _to_json(facts), record.at_ns)
+
+    def _decoder(self, side: Side) -> FrameDecoder:
+        decoder = self._frames.get(side)
+        if decoder is None:
+            decoder = self._frames[side] = FrameDecoder(side)
+        return decoder
+
+    def _messages(self, side: Side, at_ns: int, messages: list[Message]) -> list[RecordedEvent]:
+        assert self._builder is not None
+        events = []
+        for message in messages:
+            if message.opcode == CLOSE and self._close is None:
+                self._close = (side, *parse_close(message.data))
+            events.append(
+                self._builder.message(
+                    side,
+                    message.data,
+                    opcode=message.opcode,
+                    wire_bytes=message.wire_bytes,
+                    at_ns=at_ns,
+                    undecodable=message.problem is not None,
+                )
+            )
+        return events
+
+    def _closing_facts(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """Complete how the session ended with what the first close frame said."""
+        by, code, reason = facts.get("closed_by"), facts.get("close_code"), facts.get("close_reason")
+        if self._close is not None:
+            side, wire_code, wire_reason = self._close
+            if by != "proxy":
+                by, code, reason = ("client" if side == "client" else "upstream"), wire_code, wire_reason
+            elif code is None:
+                code, reason = wire_code, wire_reason
+        return facts | {"closed_by": by or "lost", "close_code": code, "close_reason": reason}
+
+
+def _facts(record: Record) -> dict[str, Any]:
+    """A record's JSON object; empty where a damaged journal holds something else."""
+    try:
+        facts = msgspec.json.decode(record.data)
+    except (msgspec.MsgspecError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _header(facts: dict[str, Any], name: str) -> str | None:
+    headers = facts.get("headers")
+    pairs = [pair for pair in headers if isinstance(pair, list) and len(pair) == 2] if isinstance(headers, list) else []
+    values = [str(value) for key, value in pairs if str(key).lower() == name]
+    return ", ".join(values) if values else None
+
+
+def _to_json(value: dict[str, Any]) -> str:
+    return msgspec.json.encode(value).decode()

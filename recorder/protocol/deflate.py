@@ -1,0 +1,97 @@
+"""permessage-deflate (RFC 7692), the receiving half, message by message and with a ceiling.
+
+A tap must survive what an endpoint may answer with a close: bombs, broken streams, lost bytes. So a message that does
+not inflate costs that message alone; those that follow are tried afresh, and as inflating never reaches back beyond the
+bytes it has seen without an error, what it gives back is right or is not given back at all.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from typing import Final
+
+_TAIL: Final = b"\x00\x00\xff\xff"
+"""The empty block that senders leave off (RFC 7692 section 7.2.1)."""
+
+_MAX_WINDOW_BITS: Final = 15
+_MIN_WINDOW_BITS: Final = 9
+"""zlib's compressor makes 9 of 8, so that a window of 8 bits could not read what it writes."""
+
+
+class InflateError(Exception):
+    """A message's compressed bytes cannot be inflated; `str()` says why."""
+
+
+class Inflater:
+    """Inflates the messages of one direction, in order.
+
+    Args:
+        window_bits: the sender's LZ77 window, 8 to 15.
+        keeps_context: whether messages may refer back to earlier ones.
+    """
+
+    def __init__(self, *, window_bits: int = _MAX_WINDOW_BITS, keeps_context: bool = True) -> None:
+        self._window_bits = max(_MIN_WINDOW_BITS, min(window_bits, _MAX_WINDOW_BITS))
+        self._keeps_context = keeps_context
+        self._stream = self._new_stream()
+
+    @classmethod
+    def negotiated(cls, extensions: str | None, side: str) -> Inflater | None:
+        """The inflater for one side's messages, by the handshake's answer.
+
+        Args:
+            extensions: the `Sec-WebSocket-Extensions` value of the 101 response, or None without one.
+            side: "client" or "server", the sender.
+
+        Returns:
+            None where permessage-deflate was not agreed on.
+        """
+        if extensions is None or "permessage-deflate" not in extensions.lower():
+            return None
+        bits = re.search(rf'{side}_max_window_bits\s*=\s*"?(\d{{1,2}})', extensions, re.IGNORECASE)
+        return cls(
+            window_bits=int(bits[1]) if bits else _MAX_WINDOW_BITS,
+            keeps_context=f"{side}_no_context_takeover" not in extensions.lower(),
+        )
+
+    def forget(self) -> None:
+        """Drop the context: bytes were lost, nothing that follows may refer to what came before."""
+        self._stream = self._new_stream()
+
+    def inflate(self, data: bytes, limit: int) -> bytes:
+        """Inflate one whole message.
+
+        Args:
+            data: the payloads of its frames, joined.
+            limit: bytes at which inflating stops.
+
+        Raises:
+            InflateError: the bytes are no valid stream, refer to context that was lost, or inflate beyond `limit`.
+        """
+        stream, self._stream = self._stream, self._new_stream()
+        try:
+            inflated, stream = self._run(stream, data + _TAIL, limit)
+        except zlib.error as error:
+            raise InflateError(f"cannot be inflated: {error}") from None
+        if self._keeps_context:
+            self._stream = stream
+        return inflated
+
+    def _run(self, stream: zlib._Decompress, pending: bytes, limit: int) -> tuple[bytes, zlib._Decompress]:
+        inflated = bytearray()
+        while pending:
+            inflated += stream.decompress(pending, limit + 1 - len(inflated))
+            if len(inflated) > limit:
+                raise InflateError(f"inflates to more than {limit} bytes")
+            pending = b""
+            if stream.eof:
+                # A final block may end a message or stand within it (section 7.2.3.4): go on with the same history.
+                pending = b"" if stream.unused_data == _TAIL else stream.unused_data
+                stream = self._new_stream(bytes(inflated[-(1 << self._window_bits) :]))
+        return bytes(inflated), stream
+
+    def _new_stream(self, history: bytes = b"") -> zlib._Decompress:
+        if history:
+            return zlib.decompressobj(wbits=-self._window_bits, zdict=history)
+        return zlib.decompressobj(wbits=-self._window_bits)

@@ -1,0 +1,148 @@
+"""Secrets out of what is kept: out of messages, handshake headers and request targets.
+
+A fingerprint stands in their place, so that two uses of one key can be told to be the same: the first 32 bits of its
+SHA-256, without a salt. That names a random key; it would not hide a guessable password. Messages are changed at the
+secret's own bytes alone. Compressed or undecodable bytes cannot be looked into and are kept as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from typing import Final
+from urllib.parse import unquote_plus
+
+from recorder.protocol.json_scan import Scalar, scalars, string_value
+
+_FINGERPRINT: Final = re.compile(r"redacted:sha256:[0-9a-f]{8}")
+_IN_BAND_KEYS: Final = (b'"authorization"', b'"headers"', b'"client_secret"')
+_PLACES_DEPTH: Final = 8
+"""Tools and client secrets stand near the top of a message; a bomb of brackets must not make the search slow."""
+
+_KEY_LIKE: Final = re.compile(
+    r"\b(?:sk|ek|rk|pk|xai)[-_][A-Za-z0-9_-]{12,}"  # API keys and ephemeral keys
+    r"|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*"  # JSON web tokens
+)
+_SECRET_NAME: Final = re.compile(
+    r"auth|cookie|token(?!s)|secret|passw|credential|signature|apikey|(?:^|[-_])key$", re.IGNORECASE
+)
+_QUERY_NAMES: Final = frozenset({"sig", "code", "jwt", "pwd", "bearer"})
+_SCHEME: Final = re.compile(
+    r"(\s*(?:bearer|basic|digest|negotiate|token|apikey|aws4-hmac-sha256)\s+)?(.*)", re.IGNORECASE | re.DOTALL
+)
+_SAFE_HEADERS: Final = frozenset(
+    {"www-authenticate", "proxy-authenticate", "sec-websocket-key", "access-control-allow-credentials"}
+)
+_SUBPROTOCOL_SAFE: Final = re.compile(
+    r"openai-(?:beta|organization|project)\.[\w.-]+|[a-z]+(?:[.-][a-z0-9]{1,12}){0,4}"
+)
+_SUBPROTOCOL_PREFIX: Final = re.compile(r"(.*?(?:key|token|secret|auth|bearer)[\w-]*\.)(.+)", re.IGNORECASE)
+_TOKEN_FOLLOWS: Final = frozenset({"bearer", "authorization", "access_token", "token", "jwt", "auth"})
+
+
+def fingerprint(secret: str) -> str:
+    """What stands in the place of a secret: `redacted:sha256:` and 8 hex digits. A fingerprint stays as it is."""
+    if _FINGERPRINT.fullmatch(secret):
+        return secret
+    return "redacted:sha256:" + hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+
+
+def may_hold_secrets(text: bytes) -> bool:
+    r"""Cheap: whether `redact_message` could find anything. Keys written with escapes (`\u0061…`) count as a maybe."""
+    return any(key in text for key in _IN_BAND_KEYS) or b"\\u00" in text
+
+
+def redact_message(text: bytes) -> tuple[bytes, bool]:
+    """Take the secrets out of a message's JSON text.
+
+    Args:
+        text: UTF-8; need not be valid JSON.
+
+    Returns:
+        The text with fingerprints in place of the values of `authorization` and `headers` of tools and of
+        `client_secret`, all other bytes as they were; and whether it holds any fingerprint now.
+    """
+    pieces: list[bytes] = []
+    done = 0
+    for scalar in _secrets(text):
+        token = text[scalar.start : scalar.end]
+        secret = string_value(token) if token.startswith(b'"') else token.decode("utf-8", "replace")
+        pieces += (text[done : scalar.start], b'"', fingerprint(secret).encode(), b'"')
+        done = scalar.end
+    pieces.append(text[done:])
+    return b"".join(pieces), done > 0
+
+
+def _secrets(text: bytes) -> Iterator[Scalar]:
+    for scalar in scalars(text):
+        if _is_secret_place(scalar.path) and text[scalar.start : scalar.end] not in {b"null", b'""'}:
+            yield scalar
+
+
+def _is_secret_place(path: list[str | int]) -> bool:
+    if "client_secret" in path[:_PLACES_DEPTH]:
+        return path[-1] in {"client_secret", "value"}
+    try:
+        at = path.index("tools", 0, _PLACES_DEPTH)
+    except ValueError:
+        return False
+    return len(path) > at + 2 and isinstance(path[at + 1], int) and path[at + 2] in {"authorization", "headers"}
+
+
+def redact_headers(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Take the secrets out of HTTP headers, request's or response's; names, order and number stay.
+
+    A value is replaced when the header's name speaks of a secret; in all others, what looks like a key is.
+    """
+    return [(name, _redact_header(name.lower(), value)) for name, value in headers]
+
+
+def _redact_header(name: str, value: str) -> str:
+    if name == "sec-websocket-protocol":
+        return _redact_subprotocols(value)
+    if name not in _SAFE_HEADERS and _SECRET_NAME.search(name) and value.strip():
+        parts = _SCHEME.fullmatch(value)
+        scheme, secret = (parts[1] or "", parts[2]) if parts and "cookie" not in name else ("", value)
+        return scheme + fingerprint(secret.strip())
+    return _redact_key_like(value)
+
+
+def _redact_subprotocols(value: str) -> str:
+    entries = [entry.strip() for entry in value.split(",")]
+    follows = [False, *(entry.lower() in _TOKEN_FOLLOWS for entry in entries)]
+    return ", ".join(
+        _redact_subprotocol(entry, after_name=after) for entry, after in zip(entries, follows, strict=False)
+    )
+
+
+def _redact_subprotocol(entry: str, *, after_name: bool) -> str:
+    prefixed = _SUBPROTOCOL_PREFIX.fullmatch(entry)
+    if prefixed:
+        return prefixed[1] + fingerprint(prefixed[2])
+    if entry and (after_name or _KEY_LIKE.search(entry) or not _SUBPROTOCOL_SAFE.fullmatch(entry)):
+        return fingerprint(entry)
+    return entry
+
+
+def redact_target(target: str) -> str:
+    """Take the secrets out of a request's target or URL; everything else stays as it was written.
+
+    Query values that are named as secrets or look like keys are replaced, and a password before the host.
+    """
+    base, mark, query = target.partition("?")
+    base = re.sub(r"(?<=//)([^/@:]*):([^/@]*)(?=@)", lambda found: f"{found[1]}:{fingerprint(found[2])}", base)
+    pairs = re.split(r"([&;])", query)
+    return _redact_key_like(base) + mark + "".join(map(_redact_pair, pairs))
+
+
+def _redact_pair(pair: str) -> str:
+    name, equals, value = pair.partition("=")
+    plain = unquote_plus(name).lower()
+    if value and (plain in _QUERY_NAMES or _SECRET_NAME.search(plain)):
+        return name + equals + fingerprint(unquote_plus(value))
+    return _redact_key_like(pair)
+
+
+def _redact_key_like(text: str) -> str:
+    return _KEY_LIKE.sub(lambda found: fingerprint(found[0]), text)
