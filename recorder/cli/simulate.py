@@ -5,25 +5,21 @@ from __future__ import annotations
 import asyncio
 import signal
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from recorder.errors import UsageError
-from recorder.simulator.script import packaged_names
-from recorder.simulator.server import Simulator
 
-_EPILOG = """
-Examples:
+if TYPE_CHECKING:
+    from recorder.simulator.server import Simulator
 
-recorder simulate
-
-recorder simulate --listen 127.0.0.1:0 --script barge_in --seed 7 --truth truth/
-
-recorder simulate --script my_call.yaml --script tool_call --speed 10
-
-A client picks a script by ?script=NAME or ?model=sim-NAME; see docs/simulator.md.
-"""
+EXAMPLES = (
+    ("recorder simulate", "listen on 127.0.0.1:9000 and react to whatever clients do"),
+    ("recorder simulate --list", "show the scripts that come with it"),
+    ("recorder simulate --script barge_in --seed 7 --truth truth/", "one script, repeatable, with its truth"),
+    ("recorder simulate --listen 127.0.0.1:0 --script my_call.yaml --speed 10", "your own script, ten times as fast"),
+)
 
 
 def simulate(
@@ -36,7 +32,7 @@ def simulate(
         typer.Option(
             envvar="RECORDER_SIMULATE_SCRIPT",
             metavar="NAME|FILE",
-            help=f"Script for connections that name none; several take turns. Packaged: {', '.join(packaged_names())}.",
+            help="Script for connections that name none by ?script=NAME or ?model=sim-NAME; several take turns.",
         ),
     ] = None,
     seed: Annotated[
@@ -69,8 +65,17 @@ def simulate(
             help="Ping clients this often; 0 never.",
         ),
     ] = 20.0,
+    list_scripts: Annotated[
+        bool,
+        typer.Option("--list", envvar="RECORDER_SIMULATE_LIST", help="List the packaged scripts, and end."),
+    ] = False,
 ) -> None:
     """Run a scripted Realtime server that speaks the OpenAI Realtime protocol and knows the truth."""
+    from recorder.simulator.server import Simulator
+
+    if list_scripts:
+        _list()
+        return
     host, port = _address(listen)
     simulator = Simulator(
         script or "default",
@@ -85,7 +90,11 @@ def simulate(
     asyncio.run(_serve(simulator))
 
 
-simulate.__doc__ = f"{simulate.__doc__}\n\n{_EPILOG}"
+def _list() -> None:
+    from recorder.simulator.script import load_script, packaged_names
+
+    for name in packaged_names():
+        typer.echo(f"{name:<20} {load_script(name).description.strip()}")
 
 
 def _address(listen: str) -> tuple[str, int]:

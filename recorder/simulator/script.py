@@ -19,18 +19,18 @@ CloseCode = Annotated[int, Meta(ge=1000, le=4999)]
 End = Literal["completed", "failed", "incomplete", "dangling", "close", "disconnect"]
 
 
-class _Part(Struct, kw_only=True, forbid_unknown_fields=True):
+class _Part(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """A piece of a script; a misspelt key is an error, never ignored."""
 
 
-class Close(_Part):
+class Close(_Part, frozen=True):
     """A WebSocket close."""
 
     code: CloseCode = 1000
     reason: str = ""
 
 
-class ErrorBody(_Part):
+class ErrorBody(_Part, frozen=True):
     """The `error` object of an error event or of a failed response."""
 
     type: str = "invalid_request_error"
@@ -39,14 +39,14 @@ class ErrorBody(_Part):
     param: str | None = None
 
 
-class ToolCall(_Part):
+class ToolCall(_Part, frozen=True):
     """A function the model calls; arguments as a mapping, or as text to send exactly so (even if it is not JSON)."""
 
     name: str
     arguments: dict[str, Any] | str = {}
 
 
-class Pacing(_Part):
+class Pacing(_Part, frozen=True):
     """Delays in milliseconds, all divided by the simulator's speed.
 
     `queue_ms`: trigger → response.created; `first_token_ms`, `first_audio_ms`: created → first delta, first audio;
@@ -64,7 +64,7 @@ class Pacing(_Part):
     jitter: Share = 0.1
 
 
-class Turn(_Part):
+class Turn(_Part, frozen=True):
     """One response of the server, and what the user was heard to say before it."""
 
     user: str | None = None
@@ -89,7 +89,7 @@ class Turn(_Part):
             raise ValueError(f"unknown pacing: {', '.join(sorted(unknown))}")
 
 
-class Inject(_Part):
+class Inject(_Part, frozen=True):
     """An extra server event, sent right after an event of the type `after` (the first, or each)."""
 
     after: str
@@ -97,7 +97,7 @@ class Inject(_Part):
     every: bool = False
 
 
-class Rewrite(_Part):
+class Rewrite(_Part, frozen=True):
     """Changes to every server event of a type: dotted paths to set, dotted paths to remove. `*` means all types."""
 
     type: str
@@ -105,21 +105,21 @@ class Rewrite(_Part):
     remove: list[str] = []
 
 
-class Refusal(_Part):
+class Refusal(_Part, frozen=True):
     """What a refused connection gets right after its handshake: an error event, then a close."""
 
     error: ErrorBody
     close: Close
 
 
-class ToolAnswer(_Part):
+class ToolAnswer(_Part, frozen=True):
     """What the client's function returns, and how long it takes."""
 
     output: Any
     delay_ms: Duration = 150
 
 
-class Step(_Part):
+class Step(_Part, frozen=True):
     """One thing the client does; exactly one key is given. See docs/simulator.md."""
 
     send: dict[str, Any] | None = None
@@ -149,7 +149,7 @@ class Step(_Part):
         return next(field for field in self.__struct_fields__ if getattr(self, field) is not None)
 
 
-class ClientPart(_Part):
+class ClientPart(_Part, frozen=True):
     """The matching client: its steps, and how it reacts to the server by itself."""
 
     audio_format: Literal["pcm16", "g711_ulaw", "g711_alaw"] = "pcm16"
@@ -159,7 +159,7 @@ class ClientPart(_Part):
     steps: list[Step] = []
 
 
-class Script(_Part):
+class Script(_Part, frozen=True):
     """A whole script; every key has a default, so that the empty file is a valid script.
 
     `turns` are the responses of the default conversation in order; when they are used up, `fallback` is cycled.
