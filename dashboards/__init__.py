@@ -1,1 +1,5 @@
-"""Pages and charts over a store."""
+"""Pages and charts over a store. `mount` puts them on an application."""
+
+from dashboards.mounting import mount
+
+__all__ = ["mount"]

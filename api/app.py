@@ -1,0 +1,59 @@
+"""The HTTP service over a store: the API and the dashboards, behind one door."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from fastapi import FastAPI
+
+import dashboards
+from api import errors
+from api.access import AccessControl
+from api.routes import health, sessions, stats
+from api.schemas import ErrorBody
+from api.store import Store
+from recorder import __version__
+
+DESCRIPTION: Final = "Recorded Realtime sessions: what crossed the wire, and what it means. Read only."
+FAILURES: Final[dict[int | str, dict[str, object]]] = {
+    "4XX": {"model": ErrorBody, "description": "The request cannot be answered."},
+    "5XX": {"model": ErrorBody, "description": "The recorder cannot answer."},
+}
+
+
+def create_app(data_dir: Path, *, token: str | None = None) -> FastAPI:
+    """The service over `data_dir`.
+
+    Args:
+        data_dir: the data directory; running sessions show up as they are recorded.
+        token: what callers must show. None: no token, and only requests to a loopback name are answered.
+
+    Raises:
+        StoreError: `data_dir` cannot be read.
+    """
+    store = Store(data_dir)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        store.close()
+
+    app = FastAPI(
+        title="Realtime Recorder",
+        version=__version__,
+        description=DESCRIPTION,
+        docs_url=None,  # the stock pages fetch their script from elsewhere
+        redoc_url=None,
+        openapi_url="/api/v1/openapi.json",
+        responses=FAILURES,
+        lifespan=lifespan,
+    )
+    errors.install(app)
+    app.add_middleware(AccessControl, token=token)
+    for router in (health.router(), sessions.router(store), stats.router(store)):
+        app.include_router(router)
+    dashboards.mount(app, store.catalog, data_dir)
+    return app

@@ -1,0 +1,100 @@
+"""The pages' addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, FastAPI, HTTPException, Query, Request
+from recorder.pipeline.catalog import Catalog
+from starlette.responses import RedirectResponse, Response
+
+from dashboards import queries, rendering, views
+from dashboards.figures.base import as_json
+from dashboards.theme import Scheme
+
+Period = Literal["1h", "24h", "7d", "30d", "all"]
+Status = Literal["", "running", "closed", "refused", "lost"]
+
+
+def mount(app: FastAPI, catalog: Callable[[], Catalog], data_dir: Path) -> None:
+    """Add the dashboards to `app`: `/`, `/sessions`, `/sessions/{reference}`, their figures and static files.
+
+    Args:
+        app: where to; its `state.error_page` becomes our page for failures.
+        catalog: gives a fresh catalog for each request.
+        data_dir: named in the advice on how to begin.
+    """
+    app.state.error_page = rendering.error_page
+    app.include_router(_pages(catalog, data_dir), include_in_schema=False)
+    app.include_router(_figures(catalog), include_in_schema=False)
+    app.include_router(_static(), include_in_schema=False)
+
+
+def _pages(catalog: Callable[[], Catalog], data_dir: Path) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/")
+    def overview(request: Request, period: Period | None = None) -> Response:
+        context = views.overview(catalog(), period, datetime.now(UTC))
+        return rendering.page(request, "overview.html", data_dir=data_dir, **context)
+
+    @router.get("/sessions")
+    def sessions(
+        request: Request,
+        *,
+        q: Annotated[str, Query(max_length=200)] = "",
+        model: str = "",
+        status: Status = "",
+        period: Period = "all",
+        sort: queries.Sort = "-opened_at",
+        page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
+    ) -> Response:
+        asked = views.Asked(q=q, model=model, status=status, period=period, sort=sort, page=page)
+        context = views.session_list(catalog(), asked, datetime.now(UTC))
+        return rendering.page(request, "sessions.html", data_dir=data_dir, **context)
+
+    @router.get("/sessions/{reference}")
+    def session(request: Request, reference: str) -> Response:
+        store = catalog()
+        session_id = store.resolve(reference)
+        if session_id != reference:
+            query = "?" + urlencode(request.query_params.multi_items()) if request.query_params else ""
+            return RedirectResponse(f"/sessions/{session_id}{query}", 307)
+        return rendering.page(request, "session.html", **views.session(store, session_id))
+
+    return router
+
+
+def _figures(catalog: Callable[[], Catalog]) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/figures/{name}")
+    def over_time(name: views.ChartName, period: Period = "all", scheme: Scheme = "light") -> Response:
+        figure = views.chart(catalog(), name, period, scheme, datetime.now(UTC))
+        return Response(as_json(figure), media_type="application/json")
+
+    @router.get("/sessions/{reference}/timeline")
+    def timeline(reference: str, scheme: Scheme = "light") -> Response:
+        store = catalog()
+        figure = views.timeline_figure(store, store.resolve(reference), scheme)
+        return Response(as_json(figure), media_type="application/json")
+
+    return router
+
+
+def _static() -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/static/{version}/{name}")
+    def static(request: Request, version: str, name: str) -> Response:
+        del version  # only there to change the address when a file changes
+        answer = rendering.asset_response(request, name)
+        if answer is None:
+            raise HTTPException(404)
+        return answer
+
+    return router

@@ -1,0 +1,129 @@
+# ruff: noqa: S608 - what is put into SQL are names and conditions of our own; what callers say are parameters
+"""Many sessions in sum, and over time."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+import polars as pl
+
+from dashboards.queries.base import Queryable, records
+
+PERIODS: Final[dict[str, timedelta | None]] = {
+    "1h": timedelta(hours=1),
+    "24h": timedelta(days=1),
+    "7d": timedelta(days=7),
+    "30d": timedelta(days=30),
+    "all": None,
+}
+
+BUCKETS_SECONDS: Final = (60, 300, 900, 3600, 3 * 3600, 6 * 3600, 86_400, 7 * 86_400, 30 * 86_400)
+"""Widths that a chart over time may be cut into; the narrowest that gives at most `MOST_BUCKETS` is taken."""
+
+MOST_BUCKETS: Final = 60
+
+_LATENCIES: Final = """
+    count({column}) AS {name}_n,
+    quantile_cont({column}, 0.5) AS {name}_p50,
+    CASE WHEN count({column}) >= 20 THEN quantile_cont({column}, 0.95) END AS {name}_p95,
+    CASE WHEN count({column}) >= 100 THEN quantile_cont({column}, 0.99) END AS {name}_p99"""
+
+_FIRST_AUDIO: Final = _LATENCIES.format(column="r.time_to_first_audio_seconds", name="first_audio")
+_VOICE_TO_VOICE: Final = _LATENCIES.format(column="r.voice_to_voice_seconds", name="voice_to_voice")
+
+
+def overview(catalog: Queryable, since: datetime | None) -> dict[str, Any]:
+    """The totals of all sessions opened since then, or of all: sessions, tokens, latencies with their n."""
+    return records(
+        catalog.query(
+            f"""
+            WITH chosen AS (SELECT * FROM sessions WHERE $1::TIMESTAMPTZ IS NULL OR opened_at >= $1::TIMESTAMPTZ),
+            answered AS (SELECT {_FIRST_AUDIO}, {_VOICE_TO_VOICE}
+                FROM responses r SEMI JOIN chosen USING (session_id) WHERE NOT coalesce(r.out_of_band, false))
+            SELECT count(*) AS sessions, count(*) FILTER (status = 'running') AS live,
+                   count(*) FILTER (opened_at IS NULL) AS untimed,
+                   coalesce(sum(duration_seconds), 0.0) AS duration_seconds,
+                   coalesce(sum(response_count), 0)::BIGINT AS responses, coalesce(sum(turn_count), 0)::BIGINT AS turns,
+                   coalesce(sum(interruption_count), 0)::BIGINT AS interruptions,
+                   coalesce(sum(tool_call_count), 0)::BIGINT AS tool_calls,
+                   coalesce(sum(error_count), 0)::BIGINT AS errors,
+                   sum(input_tokens)::BIGINT AS input_tokens, sum(cached_tokens)::BIGINT AS cached_tokens,
+                   sum(output_tokens)::BIGINT AS output_tokens, sum(total_tokens)::BIGINT AS total_tokens,
+                   (SELECT answered FROM answered) AS latency
+            FROM chosen
+            """,
+            [since],
+        ).unnest("latency")
+    )[0]
+
+
+class Steps(NamedTuple):
+    """How time is cut up in a chart: from `start` to `end` (Unix seconds) in steps of `width` seconds."""
+
+    start: float
+    end: float
+    width: int
+
+
+def steps(catalog: Queryable, since: datetime | None, now: datetime) -> Steps:
+    """The steps of a chart from `since`, or from the first session, until `now`."""
+    first = since or catalog.query("SELECT min(opened_at) FROM sessions").item() or now
+    start, end = first.timestamp(), now.timestamp()
+    width = next((width for width in BUCKETS_SECONDS if end - start <= width * MOST_BUCKETS), BUCKETS_SECONDS[-1])
+    return Steps(start // width * width, max(end, start + width), width)
+
+
+def sessions_over_time(catalog: Queryable, since: datetime | None, width: int) -> pl.DataFrame:
+    """Per step: `bucket` (Unix seconds), sessions, errors, interruptions, and tokens, cached ones apart."""
+    return catalog.query(
+        f"""
+        SELECT {_bucket("opened_at", width)} AS bucket, count(*) AS sessions,
+               sum(error_count)::BIGINT AS errors, sum(interruption_count)::BIGINT AS interruptions,
+               sum(response_count)::BIGINT AS responses,
+               sum(input_tokens - coalesce(cached_tokens, 0))::BIGINT AS uncached_input_tokens,
+               sum(cached_tokens)::BIGINT AS cached_input_tokens, sum(output_tokens)::BIGINT AS output_tokens
+        FROM sessions WHERE opened_at IS NOT NULL AND ($1::TIMESTAMPTZ IS NULL OR opened_at >= $1::TIMESTAMPTZ)
+        GROUP BY bucket ORDER BY bucket
+        """,
+        [since],
+    )
+
+
+def latency_over_time(catalog: Queryable, since: datetime | None, width: int) -> pl.DataFrame:
+    """Per step: `bucket` (Unix seconds), first_audio_n, _p50, _p95, _p99; NULL where n is too small to say."""
+    return catalog.query(
+        f"""
+        SELECT {_bucket("s.opened_at", width)} AS bucket, {_FIRST_AUDIO}
+        FROM responses r JOIN sessions s USING (session_id)
+        WHERE {_TIMED_RESPONSES} GROUP BY bucket ORDER BY bucket
+        """,
+        [since],
+    )
+
+
+def latency_points(catalog: Queryable, since: datetime | None, most: int) -> pl.DataFrame:
+    """The responses behind the percentiles if there are at most `most`, else none.
+
+    Columns: at_seconds (Unix time of the trigger), seconds, session_id, response_no, position.
+    """
+    return catalog.query(
+        f"""
+        SELECT epoch(s.opened_at) + coalesce(r.trigger_at_ns, r.created_at_ns, 0) / 1e9 AS at_seconds,
+               r.time_to_first_audio_seconds AS seconds, r.session_id, r.response_no, r.created_position AS position
+        FROM responses r JOIN sessions s USING (session_id)
+        WHERE {_TIMED_RESPONSES} AND r.time_to_first_audio_seconds IS NOT NULL
+        QUALIFY count(*) OVER () <= {most} ORDER BY at_seconds
+        """,
+        [since],
+    )
+
+
+_TIMED_RESPONSES: Final = (
+    "NOT coalesce(r.out_of_band, false) AND s.opened_at IS NOT NULL "
+    "AND ($1::TIMESTAMPTZ IS NULL OR s.opened_at >= $1::TIMESTAMPTZ)"
+)
+
+
+def _bucket(column: str, width: int) -> str:
+    return f"CAST(epoch({column}) // {width} AS BIGINT) * {width}"

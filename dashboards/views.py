@@ -1,0 +1,142 @@
+"""What each page shows: the answers of `queries`, arranged for its template."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Final, Literal
+from urllib.parse import urlencode
+
+import plotly.graph_objects as go
+
+from dashboards import queries
+from dashboards.figures import over_time
+from dashboards.figures.timeline import TimelineRows, timeline
+from dashboards.queries import PERIODS, Queryable, SessionFilter, parsed, records, rows_of
+from dashboards.theme import Scheme
+
+PAGE_SIZE: Final = 50
+RECENT: Final = 8
+MOST_POINTS: Final = 400
+
+ChartName = Literal["sessions", "latency", "tokens", "interruptions"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the session list was asked for; its fields are the address's parameters."""
+
+    q: str = ""
+    model: str = ""
+    status: str = ""
+    period: str = "all"
+    sort: str = "-opened_at"
+    page: int = 1
+
+    def link(self, **changes: Any) -> str:
+        """The address of the list with some of it changed."""
+        kept = {key: value for key, value in (asdict(self) | changes).items() if value != getattr(Asked, key, None)}
+        plain = {key: value for key, value in kept.items() if value != asdict(Asked())[key]}
+        return "/sessions" + ("?" + urlencode(plain) if plain else "")
+
+    @property
+    def filtered(self) -> bool:
+        """Whether anything but the order and the page was asked for."""
+        return bool(self.q or self.model or self.status or self.period != "all")
+
+
+def since(period: str, now: datetime) -> datetime | None:
+    """When a period began; None for all time."""
+    length = PERIODS[period]
+    return now - length if length else None
+
+
+def overview(catalog: Queryable, period: str | None, now: datetime) -> dict[str, Any]:
+    """The overview of a period; unasked, of the last day, or of all time where that day was empty."""
+    totals = queries.overview(catalog, since(period or "24h", now))
+    if period is None:
+        period = "24h" if totals["sessions"] else "all"
+        totals = totals if totals["sessions"] else queries.overview(catalog, None)
+    chosen = SessionFilter(since=since(period, now))
+    recent, _ = queries.list_sessions(catalog, chosen, limit=RECENT)
+    ever = totals["sessions"] if period == "all" else queries.list_sessions(catalog, SessionFilter(), limit=1)[1]
+    return {"period": period, "totals": totals, "recent": recent, "ever": ever, "version": _version(totals, now)}
+
+
+def _version(totals: dict[str, Any], now: datetime) -> str:
+    """Changes when the charts do: with the numbers, and every minute as time moves on."""
+    numbers = (totals["sessions"], totals["responses"], totals["interruptions"], totals["total_tokens"])
+    return f"{'-'.join(map(str, numbers))}-{now:%d%H%M}"
+
+
+def chart(catalog: Queryable, name: ChartName, period: str, scheme: Scheme, now: datetime) -> go.Figure:
+    """One of the overview's charts."""
+    first = since(period, now)
+    steps = queries.steps(catalog, first, now)
+    if name == "latency":
+        rows = queries.latency_over_time(catalog, first, steps.width)
+        points = queries.latency_points(catalog, first, MOST_POINTS)
+        return over_time.latency(rows, points, steps, scheme)
+    draw = {"sessions": over_time.sessions, "tokens": over_time.tokens, "interruptions": over_time.interruptions}[name]
+    return draw(queries.sessions_over_time(catalog, first, steps.width), steps, scheme)
+
+
+def session_list(catalog: Queryable, asked: Asked, now: datetime) -> dict[str, Any]:
+    """One page of the session list."""
+    chosen = SessionFilter(
+        q=asked.q.strip() or None,
+        model=asked.model or None,
+        status=asked.status or None,
+        since=since(asked.period, now),
+    )
+    offset = (asked.page - 1) * PAGE_SIZE
+    rows, total = queries.list_sessions(catalog, chosen, sort=asked.sort, limit=PAGE_SIZE, offset=offset)
+    pages = max(1, -(-total // PAGE_SIZE))
+    return {
+        "asked": asked,
+        "rows": rows,
+        "total": total,
+        "first": offset + 1,
+        "pages": pages,
+        "models": queries.models(catalog),
+    }
+
+
+def session(catalog: Queryable, session_id: str) -> dict[str, Any]:
+    """A session's page."""
+    facts = records(rows_of(catalog, "sessions", session_id, "session_id"))[0]
+    facts["labels"] = parsed(facts["labels"]) or {}
+    return {
+        "session": facts,
+        "items": [_with_heard(item) for item in queries.transcript(catalog, session_id)],
+        "responses": records(rows_of(catalog, "responses", session_id, "response_no")),
+        "types": queries.event_types(catalog, session_id),
+        "running": facts["status"] == "running",
+    }
+
+
+def _with_heard(item: dict[str, Any]) -> dict[str, Any]:
+    """Part an item's text into what was heard and the unheard tail."""
+    text, tail = item["text"] or "", item["unheard_text"] or ""
+    split = len(text) - len(tail) if tail and text.endswith(tail) else len(text)
+    return item | {"heard_text": text[:split], "tail": text[split:]}
+
+
+def timeline_figure(catalog: Queryable, session_id: str, scheme: Scheme) -> go.Figure:
+    """A session's swim lanes."""
+    marks = queries.timeline_marks(catalog, session_id)
+
+    def of(table: str, order: str) -> list[dict[str, Any]]:
+        return records(rows_of(catalog, table, session_id, order))
+
+    rows = TimelineRows(
+        timed=marks["monotonic_ns"].count() > 0,
+        speech=of("speech", "speech_no"),
+        turns=of("turns", "turn_no"),
+        responses=of("responses", "response_no"),
+        tool_calls=of("tool_calls", "position"),
+        interruptions=of("interruptions", "interruption_no"),
+        marks=marks,
+        runs=queries.timeline_runs(catalog, session_id),
+    )
+    return timeline(rows, scheme)
