@@ -1,0 +1,66 @@
+"""Options and values that several commands share."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from recorder.errors import UsageError
+
+if TYPE_CHECKING:
+    from recorder.pipeline.catalog import Catalog
+
+DEFAULT_DATA: Final = Path("data")
+
+DataOption = Annotated[
+    Path,
+    typer.Option("--data", envvar="RECORDER_DATA", metavar="DIR", help="Directory that holds the recordings."),
+]
+JsonOption = Annotated[
+    bool,
+    typer.Option("--json", envvar="RECORDER_JSON", help="Print JSON, for programs."),
+]
+SessionArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SESSION",
+        help="A prefix of the session's id, the server's sess_… id, or `last`.",
+        show_default=False,
+    ),
+]
+
+UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def open_catalog(data: Path) -> Catalog:
+    """The store in `data`, for reading.
+
+    Raises:
+        StoreError: there is none.
+    """
+    from recorder.pipeline.catalog import Catalog
+
+    return Catalog(data)
+
+
+def since(text: str, now: datetime) -> datetime:
+    """The moment that `--since` names: `90m`, `2h`, `7d`, or a date or time (UTC where it says no zone).
+
+    Raises:
+        UsageError: it is neither.
+    """
+    span = re.fullmatch(r"(\d{1,6})([smhdw])", text.strip())
+    try:
+        if span is not None:
+            return now - timedelta(**{UNITS[span[2]]: int(span[1])})
+        moment = datetime.fromisoformat(text.strip())
+    except (ValueError, OverflowError) as error:
+        raise UsageError(
+            f"--since {text!r} is no time",
+            hint="Say how long ago (30m, 2h, 7d) or when (2026-01-31, 2026-01-31T18:00).",
+        ) from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

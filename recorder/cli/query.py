@@ -1,0 +1,90 @@
+"""`recorder query`: SQL over everything recorded."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from recorder.cli import output
+from recorder.cli.options import DEFAULT_DATA, DataOption, JsonOption, open_catalog
+from recorder.errors import UsageError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+EXAMPLES = (
+    ("recorder query --schema", "what can be asked: views and their columns"),
+    ('recorder query "SELECT type, count(*) AS n FROM events GROUP BY type ORDER BY n DESC"', "events by type"),
+    ('recorder query --csv "SELECT * FROM responses" > responses.csv', "a file for a spreadsheet"),
+    ("recorder query - < report.sql", "SQL from a file"),
+)
+
+SCHEMA = """
+    SELECT table_name AS "view", column_name AS "column", data_type AS type
+    FROM information_schema.columns
+    WHERE table_schema = 'main'
+    ORDER BY table_name, ordinal_position
+"""
+
+
+def query(
+    sql: Annotated[
+        str | None, typer.Argument(metavar="SQL", help="The query; `-` reads it from stdin.", show_default=False)
+    ] = None,
+    *,
+    data: DataOption = DEFAULT_DATA,
+    limit: Annotated[int, typer.Option(min=0, help="Rows to print at most; 0 prints all.")] = 1000,
+    schema: Annotated[bool, typer.Option("--schema", help="List views and columns instead.")] = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", envvar="RECORDER_QUERY_CSV", help="Print CSV with a line of headings.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask in SQL (DuckDB's), read only.
+
+    The views cover what is sealed and what is running: `events`, `parts`, and the tables made from them, `sessions`,
+    `turns`, `responses`, `interruptions` … A notice on stderr says when rows were left out.
+    """
+    if as_csv and as_json:
+        raise UsageError("--csv and --json exclude each other", hint="Choose one.")
+    if schema == (sql is not None):
+        raise UsageError("give a query, or --schema", hint='recorder query "SELECT * FROM sessions"')
+    text = sys.stdin.read() if sql == "-" else sql
+    with open_catalog(data) as catalog:
+        frame = (
+            catalog.query(SCHEMA) if text is None else catalog.query_user(text, max_rows=limit + 1 if limit else 2**62)
+        )
+    shown = frame.head(limit) if limit and not schema else frame
+    if as_json:
+        output.print_json(shown.iter_rows(named=True))
+    elif as_csv:
+        _print_csv(shown)
+    else:
+        _print_frame(shown)
+    if shown.height < frame.height:
+        output.note(f"only the first {limit:,} rows are shown; --limit 0 prints all")
+
+
+def _print_csv(frame: pl.DataFrame) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(frame.columns)
+    for row in frame.iter_rows():
+        writer.writerow(_csv_cell(value) for value in row)
+
+
+def _csv_cell(value: object) -> object:
+    """Numbers and text as they are, the rest as JSON has it; on a terminal, text may not command it."""
+    if value is None or isinstance(value, bool | int | float):
+        return "" if value is None else output.to_json(value)
+    text = value if isinstance(value, str) else output.to_json(value).strip('"')
+    return output.printable(text) if sys.stdout.isatty() else text
+
+
+def _print_frame(frame: pl.DataFrame) -> None:
+    right = frozenset(number for number, kind in enumerate(frame.dtypes) if kind.is_numeric())
+    output.print_table(frame.columns, (list(map(output.plain, row)) for row in frame.iter_rows()), right=right)
+    if frame.is_empty():
+        output.note("no rows")
