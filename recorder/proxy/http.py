@@ -146,16 +146,16 @@ async def read_request(sock: socket.socket, max_bytes: int) -> Request | None:
         OSError: the connection failed.
     """
     raw = b""
-    while (end := raw.find(b"\r\n\r\n")) < 0:
-        if len(raw) > max_bytes:
-            raise RefusedError(431, "headers_too_large", f"the request head is over {max_bytes} bytes", by="client")
+    while (end := raw.find(b"\r\n\r\n")) < 0 and len(raw) <= max_bytes:
         data = await receive(sock)
         if not data:
             if raw:
                 raise RefusedError(400, "bad_request", "the connection ended inside the request head", by="client")
             return None
         raw += data
-    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=max(max_bytes, end + 4))
+    if not 0 <= end <= max_bytes:
+        raise RefusedError(431, "headers_too_large", f"the request head is over {max_bytes} bytes", by="client")
+    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=max_bytes + 4)
     try:
         parser.receive_data(raw[: end + 4])
         event = parser.next_event()
@@ -163,7 +163,11 @@ async def read_request(sock: socket.socket, max_bytes: int) -> Request | None:
         raise RefusedError(error.error_status_hint, "bad_request", str(error), by="client") from None
     if not isinstance(event, h11.Request) or not event.target.startswith(b"/"):
         raise RefusedError(400, "bad_request", "the request target must be a path", by="client")
-    return Request(event.method.decode(_ENCODING), event.target.decode(_ENCODING), _headers(event), raw[end + 4 :])
+    headers = _headers(event)
+    if {"content-length", "transfer-encoding"} <= {name.lower() for name, _ in headers}:
+        # RFC 9112 section 6.1: what two readers may frame differently is an attempt to smuggle a request
+        raise RefusedError(400, "bad_request", "both Content-Length and Transfer-Encoding", by="client")
+    return Request(event.method.decode(_ENCODING), event.target.decode(_ENCODING), headers, raw[end + 4 :])
 
 
 async def read_response(sock: socket.socket, max_bytes: int) -> Response:

@@ -20,7 +20,7 @@ from recorder.protocol.redact import redact_headers, redact_target
 from recorder.proxy.config import WorkerConfig
 from recorder.proxy.http import RefusedError, Request, Response, read_request, read_response
 from recorder.proxy.selector import SpliceSelector
-from recorder.proxy.sockets import connect, receive, send_all, start_tls
+from recorder.proxy.sockets import connect, receive, send_all, start_tls, words_for
 from recorder.proxy.splice import Splice
 from recorder.proxy.tap import Tap
 from recorder.store.ring import RingWriter
@@ -99,7 +99,7 @@ class Session:
             await self._refuse(RefusedError(status, "handshake_timeout", f"{party} in time"), upstream)
         except OSError as error:
             await self._refuse(
-                RefusedError(502, "connection_failed", f"the connection failed: {error.strerror or error}"), upstream
+                RefusedError(502, "connection_failed", f"the connection failed: {words_for(error)}"), upstream
             )
         except asyncio.CancelledError:
             self._abandon("the proxy stopped", upstream)
@@ -161,8 +161,9 @@ class Session:
                 502, "upstream_tls_failed", f"TLS with {target.authority} failed: {error.reason or error}"
             ) from None
         except OSError as error:
-            problem = error.strerror or str(error)
-            raise RefusedError(502, "upstream_unreachable", f"no connection to {target.authority}: {problem}") from None
+            raise RefusedError(
+                502, "upstream_unreachable", f"no connection to {target.authority}: {words_for(error)}"
+            ) from None
         self._connect_seconds = (time.monotonic_ns() - began) / 1e9
         return sock
 

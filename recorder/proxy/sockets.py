@@ -7,6 +7,7 @@ descriptor that the splice is to own. These few functions drive a plain or TLS s
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -110,3 +111,8 @@ def prepare(sock: socket.socket) -> socket.socket:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     return sock
+
+
+def words_for(error: OSError) -> str:
+    """What an error means: the system's own words where it has a number, for asyncio replaces them by an address."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 from recorder.proxy.selector import READ, WRITE, SpliceSelector
-from recorder.proxy.sockets import CHUNK
+from recorder.proxy.sockets import CHUNK, words_for
 from recorder.proxy.tap import Tap
 
 Party = Literal["client", "upstream"]
@@ -186,7 +186,7 @@ class Splice:
 
     def _reset(self, lane: _Lane, error: OSError) -> None:
         self.first_end = self.first_end or lane.party
-        self.error = self.error or (error.strerror or str(error))
+        self.error = self.error or words_for(error)
         self._finish(reset=lane.sink)
 
     def _watch_both(self) -> None:

@@ -13,6 +13,9 @@ from recorder.store.ring import RingWriter
 _DIRECTIONS = {RecordKind.CLIENT_BYTES: "client", RecordKind.SERVER_BYTES: "server"}
 
 
+_GAP_BYTES = 1024  # more than the records of two gaps
+
+
 class Tap:
     """Copies what a session says into the ring before it is forwarded.
 
@@ -33,21 +36,26 @@ class Tap:
     def chunk(self, kind: int, data: bytes) -> None:
         """Record bytes of one direction, with the time of now."""
         now = time.monotonic_ns()
-        if (self._gaps and not self._report_gaps(now)) or not self._ring.append(kind, self._session_no, now, data):
+        if (self._gaps and not self._end_gaps(now, len(data))) or not self._ring.append(
+            kind, self._session_no, now, data
+        ):
             self._gaps[kind] = self._gaps.get(kind, 0) + len(data)
             self.missed_bytes += len(data)
 
     def facts(self, kind: int, facts: dict[str, Any]) -> bool:
         """Record a JSON object; False when the ring has no room for it."""
         now = time.monotonic_ns()
-        if self._gaps and not self._report_gaps(now):
+        data = msgspec.json.encode(facts)
+        if self._gaps and not self._end_gaps(now, len(data)):
             return False
-        return self._ring.append(kind, self._session_no, now, msgspec.json.encode(facts))
+        return self._ring.append(kind, self._session_no, now, data)
 
-    def _report_gaps(self, now: int) -> bool:
-        for kind, missed in list(self._gaps.items()):
+    def _end_gaps(self, now: int, next_bytes: int) -> bool:
+        """Report what was missed, if what comes next will fit too: else a gap would crumble into many."""
+        if not self._ring.has_room(next_bytes + _GAP_BYTES):
+            return False
+        for kind, missed in self._gaps.items():
             gap = {"direction": _DIRECTIONS[RecordKind(kind)], "bytes": missed, "reason": "ring full"}
-            if not self._ring.append(RecordKind.GAP, self._session_no, now, msgspec.json.encode(gap)):
-                return False
-            del self._gaps[kind]
+            self._ring.append(RecordKind.GAP, self._session_no, now, msgspec.json.encode(gap))
+        self._gaps.clear()
         return True

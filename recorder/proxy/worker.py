@@ -58,10 +58,8 @@ class Worker:
         self._idle.set()
 
     async def run(self, parent_fd: int | None = None) -> None:
-        """Serve until SIGTERM, SIGINT or the parent's end; then drain."""
+        """Serve until `stop` is called or the parent's end of the pipe closes; then drain."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
         if parent_fd is not None:
             loop.add_reader(parent_fd, self._stopping.set)
         for listener in self._listeners:
@@ -74,6 +72,10 @@ class Worker:
             listener.close()
         await self._drain()
         self._ring.close()
+
+    def stop(self) -> None:
+        """Take no more connections, drain, and let `run` return."""
+        self._stopping.set()
 
     async def _drain(self) -> None:
         log.info("stopping: %d sessions have %.0f s to end", len(self._sessions), self._config.drain_seconds)
@@ -171,6 +173,8 @@ def main() -> int:
 
     async def serve() -> None:
         worker = Worker(config, selector, listeners)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, worker.stop)
         gc.freeze()  # what lives as long as the process need not be looked at again
         await worker.run(parent_fd)
 

@@ -123,6 +123,10 @@ class RingWriter:
         self._head = self._words[_HEAD_WORD] = end
         return True
 
+    def has_room(self, data_bytes: int) -> bool:
+        """Whether records of so much data will fit, even if they have to start over at the ring's start."""
+        return self.capacity - self.used_bytes() >= 2 * (data_bytes + PAGE)
+
     def used_bytes(self) -> int:
         """How much the recorder process has not taken yet."""
         return int(self._head - self._words[_TAIL_WORD])
@@ -174,21 +178,22 @@ class RingReader:
             limit_bytes: stop after about so much; call again for the rest.
         """
         position: int = self._words[_TAIL_WORD]
-        end = min(self._words[_HEAD_WORD], position + limit_bytes)
+        head: int = self._words[_HEAD_WORD]
         records: list[RingRecord] = []
-        while position < end:
+        while position < head and limit_bytes > 0:
             place = position % self.capacity
             rest = self.capacity - place
-            if rest < _HEADER:
-                position += rest
-                continue
-            length, session_no, at_ns, kind = _RECORD.unpack_from(self._data, place)
+            length, session_no, at_ns, kind = (
+                _RECORD.unpack_from(self._data, place) if rest >= _HEADER else (_SKIP, 0, 0, 0)
+            )
             if length == _SKIP:
                 position += rest
                 continue
             body = place + _HEADER
             records.append(RingRecord(position, session_no, at_ns, kind, bytes(self._data[body : body + length])))
-            position += (length + _HEADER + 7) & ~7
+            size = (length + _HEADER + 7) & ~7
+            position += size
+            limit_bytes -= size
         return records, position
 
     def release(self, position: int) -> None:
