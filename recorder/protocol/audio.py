@@ -11,8 +11,9 @@ import binascii
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+import msgspec
 import pybase64
 
 from recorder.protocol.envelope import Part
@@ -32,7 +33,7 @@ _SAMPLE_BYTES: Final = {
 
 DEFAULT_BYTES_PER_MS: Final = 2 * DEFAULT_PCM_RATE / 1000
 
-_MEDIA_KEY: Final = re.compile(rb'"(?:audio|image_url)"\s*:\s*"')
+_MEDIA_KEY: Final = re.compile(r'"(?:audio|image_url)"\s*:\s*"')
 _DATA_URL: Final = b"base64,"
 _DEEPEST_PLACE: Final = 6  # response.output[].content[].audio
 _SPACE: Final = b" \t\r\n"
@@ -114,25 +115,32 @@ class Formats:
 
 
 def _session_format(holder: object, side: str) -> object:
-    """GA `audio.<side>.format` or beta `<side>_audio_format` of a session or response; None without."""
+    """The format that a session or response states for one side; None without.
+
+    GA has `audio.<side>.format`, Live sessions one `audio.format` for both, the beta `<side>_audio_format`.
+    """
     if not isinstance(holder, Mapping):
         return None
-    value: object = holder
-    for key in ("audio", side, "format"):
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value if value is not None else holder.get(f"{side}_audio_format")
+    audio = holder.get("audio")
+    if isinstance(audio, Mapping):
+        own = audio.get(side)
+        stated = own.get("format") if isinstance(own, Mapping) else None
+        stated = audio.get("format") if stated is None else stated
+        if stated is not None:
+            return stated
+    return holder.get(f"{side}_audio_format")
 
 
-class Cut(NamedTuple):
+class Cut(msgspec.Struct, frozen=True, gc=False):
     """A message's text without its media.
 
     Attributes:
-        text: what is left, UTF-8.
+        text: what is left.
         parts: what was cut out.
         audio_bytes: decoded bytes of all its audio, cut out or not; None without audio, or when some is no base64.
     """
 
-    text: bytes
+    text: str
     parts: tuple[Part, ...]
     audio_bytes: int | None
 
@@ -144,9 +152,9 @@ def audio_key(event_type: str | None) -> str:
     return "delta" if name.endswith(".delta") and "audio" in name and "transcript" not in name else "audio"
 
 
-def may_hold_media(text: bytes) -> bool:
+def may_hold_media(text: str) -> bool:
     """Cheap: whether `cut_media` could find anything besides a top-level `delta`."""
-    return (b'"audio"' in text or b'"image_url"' in text) and _MEDIA_KEY.search(text) is not None
+    return ('"audio"' in text or '"image_url"' in text) and _MEDIA_KEY.search(text) is not None
 
 
 def cut_verbatim(text: bytes, key: bytes, value: bytes) -> Cut | None:
@@ -159,6 +167,9 @@ def cut_verbatim(text: bytes, key: bytes, value: bytes) -> Cut | None:
 
     Returns:
         None where only `cut_media` can tell: no exact base64, or its place is not plain to see.
+
+    Raises:
+        UnicodeDecodeError: the rest is no UTF-8.
     """
     at = text.find(key)
     start = text.find(b'"', at + len(key)) + 1
@@ -169,11 +180,15 @@ def cut_verbatim(text: bytes, key: bytes, value: bytes) -> Cut | None:
     if not decoded or not text.startswith(value, start - 1):
         return None
     rest = text[:start] + text[start + len(encoded) :]
-    return Cut(rest, (Part(0, start, "audio", "base64", decoded),), len(decoded))
+    return Cut(rest.decode(), (Part(0, start, "audio", "base64", decoded),), len(decoded))
 
 
 def cut_media(text: bytes, event_type: str | None) -> Cut:
-    """Cut all audio and images from the known places of a message: exact, at the price of a scan."""
+    """Cut all audio and images from the known places of a message: exact, at the price of a scan.
+
+    Raises:
+        UnicodeDecodeError: the rest is no UTF-8.
+    """
     key = audio_key(event_type)
     pieces: list[bytes] = []
     parts: list[Part] = []
@@ -198,7 +213,9 @@ def cut_media(text: bytes, event_type: str | None) -> Cut:
             removed += end - start
     pieces.append(text[done:])
     lengths = [length for length in audio.values() if length is not None]
-    return Cut(b"".join(pieces), tuple(parts), sum(lengths) if lengths and len(lengths) == len(audio) else None)
+    return Cut(
+        b"".join(pieces).decode(), tuple(parts), sum(lengths) if lengths and len(lengths) == len(audio) else None
+    )
 
 
 def _media_kind(path: list[str | int], top_key: str) -> str | None:
@@ -210,7 +227,7 @@ def _media_kind(path: list[str | int], top_key: str) -> str | None:
         return "audio" if key == top_key else None
     if key not in {"audio", "image_url"}:
         return None
-    in_content = len(path) > 2 and path[-3] == "content" and isinstance(path[-2], int)
+    in_content = len(path) > 2 and path[-3] in {"content", "output"} and isinstance(path[-2], int)
     if not in_content and path[-2] != "part":
         return None
     return "audio" if key == "audio" else "image"

@@ -20,6 +20,7 @@ from recorder.protocol.redact import may_hold_secrets, redact_message
 
 Side = Literal["client", "server"]
 SIDES: Final[tuple[Side, ...]] = ("client", "server")
+_OTHER: Final[dict[Side, Side]] = {"client": "server", "server": "client"}
 _BYTES_OF: Final[dict[int, Side]] = {RecordKind.CLIENT_BYTES: "client", RecordKind.SERVER_BYTES: "server"}
 
 TEXT: Final = 1
@@ -32,8 +33,10 @@ NO_STATUS: Final = 1005
 _FORMAT_TYPES: Final = frozenset(
     {
         "session.created",
-        "session.updated",
+        "session.start",
+        "session.started",
         "session.update",
+        "session.updated",
         "transcription_session.created",
         "transcription_session.updated",
         "transcription_session.update",
@@ -94,7 +97,7 @@ class EventBuilder:
         event = self._event(direction, at_ns)
         event.opcode = opcode
         event.wire_bytes = len(data) if wire_bytes is None else wire_bytes
-        if opcode == TEXT and not undecodable and _is_utf8(data):
+        if opcode == TEXT and not undecodable:
             self._read_text(event, data)
         elif opcode in _CONTROL_TYPES:
             _read_control(event, data)
@@ -111,10 +114,14 @@ class EventBuilder:
 
     def _read_text(self, event: RecordedEvent, text: bytes) -> None:
         fields = read_fields(text)
-        cut = _cut(text, fields)
-        if may_hold_secrets(cut.text):
-            text, event.redacted = redact_message(text)
-            cut = cut_media(text, fields.type)
+        try:
+            cut = _cut(text, fields)
+            if may_hold_secrets(cut.text):
+                text, event.redacted = redact_message(text)
+                cut = cut_media(text, fields.type)
+        except UnicodeDecodeError:
+            _keep_bytes(event, text)
+            return
         event.type = fields.type
         event.event_id = fields.event_id
         event.response_id = fields.response_id
@@ -123,7 +130,7 @@ class EventBuilder:
         event.previous_item_id = fields.previous_item_id
         event.output_index = fields.output_index
         event.content_index = fields.content_index
-        event.payload = cut.text.decode()
+        event.payload = cut.text
         event.parts = cut.parts
         if fields.type in _FORMAT_TYPES:
             self._note_formats(event, text)
@@ -135,7 +142,8 @@ class EventBuilder:
         """Bytes a millisecond of the audio in a message."""
         if fields.sample_rate is not None:
             return bytes_per_ms("pcm16", fields.sample_rate, fields.channels)
-        if event.direction == "client" or (event.payload is not None and '"input_audio"' in event.payload):
+        is_input = event.direction == "client" or "input_audio" in (event.type or "")
+        if is_input or (event.payload is not None and '"input_audio"' in event.payload):
             return self.formats.input
         return self.formats.output(fields.response_id)
 
@@ -150,12 +158,15 @@ class EventBuilder:
 
 
 def _cut(text: bytes, fields: Fields) -> Cut:
-    key = audio_key(fields.type)
-    value = bytes(fields.delta if key == "delta" else fields.audio)
-    cut = cut_verbatim(text, b'"%b"' % key.encode(), value) if value.startswith(b'"') else None
-    if cut is None:
-        cut = cut_media(text, fields.type) if value or may_hold_media(text) else Cut(text, (), None)
-    return cut
+    if audio_key(fields.type) == "delta":
+        key, value = b'"delta"', bytes(fields.delta)
+    else:
+        key, value = b'"audio"', bytes(fields.audio)
+    cut = cut_verbatim(text, key, value) if value.startswith(b'"') else None
+    if cut is not None:
+        return cut
+    whole = text.decode()
+    return cut_media(text, fields.type) if value or may_hold_media(whole) else Cut(whole, (), None)
 
 
 def _is_utf8(data: bytes) -> bool:
@@ -170,7 +181,7 @@ def _is_utf8(data: bytes) -> bool:
 
 def _keep_bytes(event: RecordedEvent, data: bytes) -> None:
     """No text: the payload is None and the bytes are a part."""
-    if may_hold_secrets(data):
+    if may_hold_secrets(data.decode("latin-1")):
         data, event.redacted = redact_message(data)
     if data:
         event.parts = (Part(0, 0, "binary", "raw", data),)
@@ -254,7 +265,7 @@ class SessionDecoder:
     def _gap(self, record: Record, facts: dict[str, Any]) -> list[RecordedEvent]:
         events = []
         for side in SIDES:
-            if facts.get("direction") in {side, None}:
+            if facts.get("direction") != _OTHER[side]:
                 events += self._messages(side, record.at_ns, self._decoder(side).gap())
         return [*events, self._own(envelope.GAP, facts, record)]
 

@@ -269,8 +269,8 @@ def reference() -> str:
     lines = [
         "# Events",
         "",
-        "Every event name that the recorder knows. Others are recorded all the same, and reported as drift. Models use the",
-        "canonical name; the stored `type` is always what was sent.",
+        "Every event name that the recorder knows. Others are recorded all the same, and reported as drift.",
+        "Models use the canonical name; the stored `type` is always what was sent.",
     ]
     families = dict.fromkeys(event_type.family for event_type in VOCABULARY)
     for family in families:
