@@ -1,0 +1,147 @@
+"""Where things lie in a data directory, and the one way finished files come into being there.
+
+    DATA/journal/<session>.journal                           what running sessions said, byte for byte
+    DATA/segments/<data_set>/date=YYYY-MM-DD/<session>.parquet
+    DATA/manifests/date=YYYY-MM-DD/<session>.json            written last: what it names exists, nothing else does
+    DATA/quarantine/<session>.journal, .txt                  journals that could not be sealed, and why
+    DATA/write.lock                                          held while segments are written
+
+A file appears whole or not at all: it is written under a temporary name, synced, and renamed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from recorder.errors import StoreError
+from recorder.store.journal import journal_directory
+
+_UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+def is_session_id(text: str) -> bool:
+    """Whether `text` is a UUID in its usual lower-case form: what may become a file's name."""
+    return _UUID.fullmatch(text) is not None
+
+
+def create(data_dir: Path) -> None:
+    """Make the data directory and its rooms, readable by their owner alone.
+
+    Raises:
+        StoreError: that is not possible here.
+    """
+    rooms = (journal_directory(data_dir), data_dir / "segments", data_dir / "manifests", quarantine(data_dir))
+    try:
+        for room in rooms:
+            make_directory(room)
+    except OSError as error:
+        raise StoreError(f"cannot use {data_dir} as a data directory: {error.strerror}") from error
+
+
+def require(data_dir: Path) -> None:
+    """Check that there is a data directory.
+
+    Raises:
+        StoreError: there is none.
+    """
+    if not data_dir.is_dir():
+        raise StoreError(
+            f"there is no data directory {data_dir}",
+            hint="Name one with --data or RECORDER_DATA; `recorder proxy` and `recorder import` make it.",
+        )
+
+
+def quarantine(data_dir: Path) -> Path:
+    """Where journals go that cannot be sealed."""
+    return data_dir / "quarantine"
+
+
+def manifests(data_dir: Path) -> Path:
+    """Where the manifests lie, one directory for each date."""
+    return data_dir / "manifests"
+
+
+def segment_path(data_set: str, date: str, session_id: str) -> str:
+    """A session's file of one data set, relative to the data directory."""
+    return f"segments/{data_set}/date={_checked_date(date)}/{_checked_id(session_id)}.parquet"
+
+
+def manifest_path(date: str, session_id: str) -> str:
+    """A session's manifest, relative to the data directory."""
+    return f"manifests/date={_checked_date(date)}/{_checked_id(session_id)}.json"
+
+
+def _checked_id(session_id: str) -> str:
+    if not is_session_id(session_id):
+        raise StoreError(f"{session_id!r} is not a session id (a UUID in lower case)")
+    return session_id
+
+
+def _checked_date(date: str) -> str:
+    if not _DATE.fullmatch(date):
+        raise StoreError(f"{date!r} is not a date")
+    return date
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory and its parents, for their owner alone; what is new is synced into its parent."""
+    missing = [path, *path.parents]
+    missing = missing[: next((number for number, each in enumerate(missing) if each.is_dir()), len(missing))]
+    for each in reversed(missing):
+        each.mkdir(mode=0o700, exist_ok=True)
+        sync_directory(each.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Force a directory's entries to the disk: after this a rename in it outlives a power cut."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a whole file, readable by its owner alone, and sync it; the caller syncs the directory.
+
+    The temporary name is always the same, so that what a killed writer left is written over. The caller therefore
+    holds `locked`, or owns the directory.
+
+    Args:
+        path: its final name. An existing file is replaced.
+        write: called with the open file.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(fd)
+    temporary.replace(path)
+
+
+def sync_directories(paths: Iterable[Path]) -> None:
+    """`sync_directory` for each different one of `paths`."""
+    for path in sorted(set(paths)):
+        sync_directory(path)
+
+
+@contextmanager
+def locked(data_dir: Path) -> Iterator[None]:
+    """Be the only writer of segments in this store, waiting for the one there is.
+
+    Two sealers at once would otherwise put one's file under the other's checksum.
+    """
+    fd = os.open(data_dir / "write.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,213 @@
+"""Segments: a session's rows as Parquet files, one for each data set that has any.
+
+The encodings are those that measured smallest and fastest: zstd 3; dictionaries on text, which are ids, types and
+names; DELTA_BINARY_PACKED on whole numbers, which are times, positions and counts (a third smaller than without).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recorder.errors import NewerFormatError, StoreError
+from recorder.protocol.envelope import RecordedEvent
+from recorder.store import layout
+from recorder.store.schema import APPEND_TYPES, EVENTS, FORMAT_VERSION, PARTS, events_table, parts_table
+
+VERSION_KEY: Final = b"recorder.format_version"
+ROW_GROUP: Final = 262_144
+_PART_BYTES_A_GROUP: Final = 64 << 20  # a row group is held in memory: parts are big
+_BATCH: Final = 8_192
+_WIRE_TEXT: Final = frozenset({"payload"})  # every value differs: a dictionary only costs time
+
+
+class SegmentFile(msgspec.Struct, frozen=True):
+    """One data file of a session, as its manifest names it.
+
+    Attributes:
+        data_set: "events", "appends", "parts", or the name of a model.
+        path: relative to the data directory.
+        rows: how many rows it has.
+        bytes: its size.
+        sha256: of its content, in hex.
+    """
+
+    data_set: str
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class SessionTables:
+    """Collects one session's events as Arrow tables, so that the Python objects can go.
+
+    Attributes:
+        session_id: whose.
+        first: the first event added, without parts; None before.
+        count: how many events there are.
+        parts_bytes: how much their parts hold.
+    """
+
+    def __init__(self, session_id: str) -> None:
+        self.session_id = session_id
+        self.first: RecordedEvent | None = None
+        self.count = 0
+        self.parts_bytes = 0
+        self._events: list[pa.Table] = []
+        self._parts: list[pa.Table] = []
+
+    def add(self, events: Sequence[RecordedEvent], *, parts: bool = True) -> None:
+        """Add events in the order of their positions; `parts=False` leaves their binary values out."""
+        if not events:
+            return
+        self.first = self.first or msgspec.structs.replace(events[0], parts=())
+        self.count += len(events)
+        self._events.append(events_table(events))
+        if parts:
+            self._parts.append(parts_table(events))
+            self.parts_bytes += self._parts[-1].nbytes
+
+    def events(self) -> pa.Table:
+        """All events so far, audio appends included: the relation that models see."""
+        if len(self._events) > 1:
+            self._events = [pa.concat_tables(self._events).combine_chunks()]
+        return self._events[0] if self._events else EVENTS.empty_table()
+
+    def parts(self) -> pa.Table:
+        """The parts of all events so far."""
+        return pa.concat_tables(self._parts) if self._parts else PARTS.empty_table()
+
+    def drop_parts(self) -> None:
+        """Forget the parts; `parts_bytes` still says how much they held."""
+        self._parts.clear()
+
+    def data_sets(self) -> dict[str, pa.Table]:
+        """The tables as they are stored: `events`, `appends`, `parts`."""
+        rows = self.events()
+        is_append = pc.fill_null(pc.is_in(rows["type"], value_set=pa.array(sorted(APPEND_TYPES))), fill_value=False)
+        return {"events": rows.filter(pc.invert(is_append)), "appends": rows.filter(is_append), "parts": self.parts()}
+
+
+def collect(session_id: str, events: Iterable[RecordedEvent]) -> SessionTables:
+    """A session's events as tables, in batches, so that memory holds their bytes once."""
+    tables = SessionTables(session_id)
+    batch: list[RecordedEvent] = []
+    for event in events:
+        batch.append(event)
+        if len(batch) == _BATCH:
+            tables.add(batch)
+            batch.clear()
+    tables.add(batch)
+    return tables
+
+
+def concat(tables: Iterable[pa.Table]) -> pa.Table:
+    """Tables of the same columns, one after the other, without copying."""
+    return pa.concat_tables(list(tables))
+
+
+def split(table: pa.Table, session_ids: Sequence[str]) -> dict[str, pa.Table]:
+    """The rows of each session in a table that holds several."""
+    if len(session_ids) == 1:
+        return {session_ids[0]: table}
+    return {session_id: table.filter(pc.equal(table["session_id"], session_id)) for session_id in session_ids}
+
+
+def write(data_dir: Path, date: str, session_id: str, tables: Mapping[str, pa.Table]) -> tuple[SegmentFile, ...]:
+    """Write a session's data files; those that would be empty are left out.
+
+    They count for nothing until a manifest names them. The caller holds `layout.locked` and syncs the directories.
+
+    Args:
+        data_dir: the store.
+        date: the partition, YYYY-MM-DD.
+        session_id: whose rows these are.
+        tables: rows by data set, in the order in which they shall stand.
+    """
+    files = []
+    for data_set, table in sorted(tables.items()):
+        if not table.num_rows:
+            continue
+        path = layout.segment_path(data_set, date, session_id)
+        target = data_dir / path
+        layout.make_directory(target.parent)
+        layout.write_file(target, lambda file, table=table: _write_parquet(table, file))  # type: ignore[misc]
+        with target.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        files.append(SegmentFile(data_set, path, table.num_rows, target.stat().st_size, digest))
+    return tuple(files)
+
+
+def _write_parquet(table: pa.Table, file: BinaryIO) -> None:
+    schema = table.schema
+    key = [name for name in ("session_id", "position", "part_no") if name in schema.names]
+    pq.write_table(
+        table.replace_schema_metadata({VERSION_KEY: str(FORMAT_VERSION).encode()}),
+        file,
+        compression="zstd",
+        compression_level=3,
+        use_dictionary=[field.name for field in schema if _is_text(field.type) and field.name not in _WIRE_TEXT],
+        column_encoding={field.name: "DELTA_BINARY_PACKED" for field in schema if _is_whole(field.type)},
+        row_group_size=_rows_a_group(table),
+        sorting_columns=pq.SortingColumn.from_ordering(schema, [(name, "ascending") for name in key]) if key else None,
+    )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_whole(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_timestamp(kind))
+
+
+def _rows_a_group(table: pa.Table) -> int:
+    groups = max(1, -(-table.nbytes // _PART_BYTES_A_GROUP))
+    return int(min(ROW_GROUP, max(1, -(-table.num_rows // groups))))
+
+
+def read(data_dir: Path, files: Iterable[SegmentFile], data_set: str, *, after: int | None = None) -> pa.Table | None:
+    """The rows of one data set among a session's files, or None where it has none.
+
+    Args:
+        data_dir: the store.
+        files: the session's, from its manifest.
+        data_set: which.
+        after: only rows whose position is greater.
+
+    Raises:
+        StoreError: a file is missing or damaged.
+        NewerFormatError: a newer version wrote it.
+    """
+    for file in files:
+        if file.data_set == data_set:
+            path = data_dir / file.path
+            filters = None if after is None else pc.field("position") > after
+            try:
+                _check_version(path)
+                return pq.read_table(path, partitioning=None, filters=filters)
+            except (OSError, pa.ArrowException) as error:
+                raise StoreError(f"cannot read {path}: {error}", hint="`recorder verify` checks a store.") from error
+    return None
+
+
+def _check_version(path: Path) -> None:
+    found = int((pq.read_metadata(path).metadata or {}).get(VERSION_KEY, b"0"))
+    if found > FORMAT_VERSION:
+        raise NewerFormatError(str(path), found, FORMAT_VERSION)
+
+
+def rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """A table's rows as dictionaries, a batch at a time; timestamps stay whole nanoseconds."""
+    casts = {field.name: pa.int64() for field in table.schema if pa.types.is_timestamp(field.type)}
+    plain = table.cast(pa.schema([pa.field(f.name, casts.get(f.name, f.type)) for f in table.schema]))
+    for batch in plain.to_batches(max_chunksize=_BATCH):
+        yield from batch.to_pylist()

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from recorder.errors import NewerFormatError, StoreError
+from recorder.protocol.envelope import Part, RecordedEvent
+from recorder.store import layout, schema, segments
+
+SESSION = "0197f1a2-0000-7000-8000-000000000001"
+OTHER = "0197f1a2-0000-7000-8000-000000000002"
+DATE = "2026-01-31"
+NS = 1_769_860_800_123_456_789
+
+
+def event(position: int, kind: str | None = "response.created", **fields: object) -> RecordedEvent:
+    made = RecordedEvent(SESSION, position, "server", NS + position, position, kind)
+    for name, value in fields.items():
+        setattr(made, name, value)
+    return made
+
+
+def append(position: int, data: bytes = b"\x01\x02") -> RecordedEvent:
+    payload = '{"type":"input_audio_buffer.append","audio":""}'
+    part = Part(0, payload.index('""') + 1, "audio", "base64", data)
+    return event(position, "input_audio_buffer.append", direction="client", payload=payload, opcode=1, parts=(part,))
+
+
+def write(data_dir: Path, *events: RecordedEvent) -> tuple[segments.SegmentFile, ...]:
+    layout.create(data_dir)
+    return segments.write(data_dir, DATE, SESSION, segments.collect(SESSION, events).data_sets())
+
+
+def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
+    files = write(
+        tmp_path, event(0, payload="{}", output_index=3, audio_ms=1.5, redacted=True), append(1), event(2, None)
+    )
+
+    rows = segments.read(tmp_path, files, "events")
+
+    assert rows is not None
+    assert rows.schema.equals(schema.EVENTS)
+    assert rows["position"].to_pylist() == [0, 2]
+    assert rows["type"].to_pylist() == ["response.created", None]
+    assert next(segments.rows(rows))["recorded_at"] == NS
+    assert rows["redacted"].to_pylist() == [True, False]
+
+
+def test_appends_and_parts_have_data_sets_of_their_own(tmp_path: Path) -> None:
+    files = write(tmp_path, event(0), append(1, b"\x07"), append(2, b"\x08\x09"))
+
+    assert [(file.data_set, file.rows) for file in files] == [("appends", 2), ("events", 1), ("parts", 2)]
+    parts = segments.read(tmp_path, files, "parts")
+    assert parts is not None
+    assert parts["bytes"].to_pylist() == [b"\x07", b"\x08\x09"]
+
+
+def test_a_data_set_without_rows_has_no_file(tmp_path: Path) -> None:
+    files = write(tmp_path, event(0))
+
+    assert [file.data_set for file in files] == ["events"]
+    assert segments.read(tmp_path, files, "parts") is None
+
+
+def test_writing_again_gives_the_same_bytes_under_the_same_names(tmp_path: Path) -> None:
+    first = write(tmp_path, event(0), append(1))
+
+    assert write(tmp_path, event(0), append(1)) == first
+    assert sorted(path.name for path in tmp_path.rglob("*.parquet")) == [f"{SESSION}.parquet"] * 3
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_files_and_rooms_are_for_their_owner_alone(tmp_path: Path) -> None:
+    write(tmp_path / "data", event(0))
+
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "data").rglob("*") if path.is_file()}
+    assert modes == {0o600}
+    rooms = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "data").rglob("*") if path.is_dir()}
+    assert rooms == {0o700}
+
+
+def test_encodings_are_those_that_were_measured(tmp_path: Path) -> None:
+    files = write(tmp_path, *(event(n, payload=f"{{{n}}}", event_id=f"event_{n}") for n in range(100)))
+
+    group = pq.read_metadata(tmp_path / files[0].path).row_group(0)
+    columns = {group.column(n).path_in_schema: group.column(n) for n in range(group.num_columns)}
+    assert {column.compression for column in columns.values()} == {"ZSTD"}
+    assert "DELTA_BINARY_PACKED" in columns["position"].encodings
+    assert "DELTA_BINARY_PACKED" in columns["recorded_at"].encodings
+    assert "RLE_DICTIONARY" in columns["type"].encodings
+    assert "RLE_DICTIONARY" not in columns["payload"].encodings
+    assert [column.column_index for column in group.sorting_columns] == [0, 1]
+
+
+def test_after_gives_later_positions_only(tmp_path: Path) -> None:
+    files = write(tmp_path, *(event(n) for n in range(10)))
+
+    rows = segments.read(tmp_path, files, "events", after=7)
+
+    assert rows is not None
+    assert rows["position"].to_pylist() == [8, 9]
+
+
+def test_big_parts_make_small_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "_PART_BYTES_A_GROUP", 4_000)
+
+    files = write(tmp_path, *(append(n, bytes([n]) * 1_000) for n in range(10)))
+
+    parts = next(file for file in files if file.data_set == "parts")
+    assert pq.read_metadata(tmp_path / parts.path).num_row_groups >= 3
+    rows = segments.read(tmp_path, files, "parts")
+    assert rows is not None
+    assert rows["position"].to_pylist() == list(range(10))
+
+
+def test_a_newer_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "FORMAT_VERSION", 99)
+    files = write(tmp_path, event(0))
+    monkeypatch.undo()
+
+    with pytest.raises(NewerFormatError, match="format version 99 is newer"):
+        segments.read(tmp_path, files, "events")
+
+
+def test_a_missing_or_damaged_file_is_named(tmp_path: Path) -> None:
+    files = write(tmp_path, event(0))
+    path = tmp_path / files[0].path
+    path.write_bytes(b"PAR1 no more")
+    with pytest.raises(StoreError, match=SESSION):
+        segments.read(tmp_path, files, "events")
+    path.unlink()
+    with pytest.raises(StoreError, match=SESSION):
+        segments.read(tmp_path, files, "events")
+
+
+@pytest.mark.parametrize("hostile", ["../../etc/passwd", "", "a/b", SESSION.upper(), SESSION + "\n"])
+def test_only_session_ids_become_file_names(hostile: str) -> None:
+    with pytest.raises(StoreError, match="is not a session id"):
+        layout.segment_path("events", DATE, hostile)
+
+
+def test_split_parts_a_table_by_session() -> None:
+    rows = [event(0), event(1)]
+    rows[1].session_id = OTHER
+
+    parted = segments.split(schema.events_table(rows), [SESSION, OTHER])
+
+    assert {key: table["position"].to_pylist() for key, table in parted.items()} == {SESSION: [0], OTHER: [1]}
+
+
+def test_tables_grow_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "_BATCH", 3)
+
+    tables = segments.collect(SESSION, (append(n) for n in range(10)))
+
+    assert tables.count == 10
+    assert tables.events()["position"].to_pylist() == list(range(10))
+    assert tables.parts()["position"].to_pylist() == list(range(10))
+    assert tables.first is not None
+    assert tables.first.parts == ()
