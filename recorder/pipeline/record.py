@@ -310,7 +310,8 @@ def _wait_for_lock(data_dir: Path, ring_dir: Path, stopped: threading.Event) -> 
 def main() -> int:
     """Entry point of the process. Arguments: the store, the rings' directory, the parent pipe's descriptor."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor says when: after the workers
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to all at once; the supervisor says when: after the workers
+        signal.signal(number, signal.SIG_IGN)
     data_dir, ring_dir, parent_fd = sys.argv[1:]
     try:
         run(Path(data_dir), Path(ring_dir), int(parent_fd))

@@ -56,7 +56,8 @@ def _recorder_has_ended(data_dir: Path) -> bool:
 def main() -> int:
     """Entry point of the process. Arguments: the store, the parent pipe's descriptor."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):  # as in the recorder process
+        signal.signal(number, signal.SIG_IGN)
     os.nice(_NICENESS)
     data_dir, parent_fd = sys.argv[1:]
     run(Path(data_dir), int(parent_fd))
