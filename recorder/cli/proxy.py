@@ -11,6 +11,13 @@ import typer
 if TYPE_CHECKING:
     from recorder.proxy.supervisor import Child
 
+EXAMPLES = (
+    ("recorder proxy", "in front of api.openai.com, on 127.0.0.1:8765, into ./data"),
+    ("OPENAI_BASE_URL=http://127.0.0.1:8765/v1 python my_agent.py", "an app that goes through it"),
+    ("recorder proxy --upstream wss://my-resource.openai.azure.com --data /var/lib/recorder", "another upstream"),
+    ("recorder proxy --listen 127.0.0.1:8443 --tls-cert cert.pem --tls-key key.pem", "for clients that want wss://"),
+)
+_SEAL_PATIENCE_SECONDS = 600.0
 PANEL_TLS = "TLS"
 PANEL_RECORDING = "Recording"
 PANEL_LIMITS = "Limits"
@@ -57,6 +64,14 @@ def proxy(
             rich_help_panel=PANEL_RECORDING,
         ),
     ] = "pass",
+    seal: Annotated[
+        bool,
+        typer.Option(
+            help="Without it, journals stay journals until `recorder seal`.",
+            envvar="RECORDER_SEAL",
+            rich_help_panel=PANEL_RECORDING,
+        ),
+    ] = True,
     ring_mb: Annotated[
         int,
         typer.Option(
@@ -107,13 +122,6 @@ def proxy(
     """Record every session that passes through. Point your app at it by changing one URL.
 
     Bytes are forwarded as they come; recordings land in --data. Stop it with Ctrl-C or SIGTERM.
-
-    Examples:
-      recorder proxy
-
-      recorder proxy --listen 127.0.0.1:8765 --upstream wss://api.openai.com --data ./data
-
-      OPENAI_BASE_URL=http://127.0.0.1:8765/v1 python my_agent.py
     """
     from recorder.errors import UsageError
     from recorder.proxy.config import WorkerConfig
@@ -151,21 +159,23 @@ def proxy(
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     sockets = [first, *(listen_on(address) for _ in range(workers - 1))]
     children = [worker_child(config, number, sock) for number, sock in enumerate(sockets)]
-    children += _recording_children(store, rings)
+    if recording:
+        children += _recording_children(store, rings, seal=seal)
     typer.echo(f"Recording {scheme}://{address} → {config.upstream.url} into {data}", err=True)
     typer.echo(f"{scheme}://{address}")
     sys.stdout.flush()
     supervise(children, stop=stop, on_death=_say_death)
 
 
-def _recording_children(store: Path, rings: Path) -> list[Child]:
+def _recording_children(store: Path, rings: Path, *, seal: bool) -> list[Child]:
     from recorder.proxy.supervisor import Child
 
     python = [sys.executable, "-m"]
-    return [
-        Child(name="recorder", command=[*python, "recorder.pipeline.record", str(store), str(rings)]),
-        Child(name="sealer", command=[*python, "recorder.pipeline.sealer", str(store)], patience_seconds=600),
-    ]
+    children = [Child(name="recorder", command=[*python, "recorder.pipeline.record", str(store), str(rings)])]
+    if seal:
+        command = [*python, "recorder.pipeline.sealer", str(store)]
+        children.append(Child(name="sealer", command=command, patience_seconds=_SEAL_PATIENCE_SECONDS))
+    return children
 
 
 def _say_death(child: Child, code: int) -> None:
