@@ -1,0 +1,326 @@
+"""DuckDB, and nothing else of it anywhere: running the models, and SQL over what is stored and what runs.
+
+`run_models` makes the derived tables of whole sessions. `Engine` serves queries over segment files and running
+sessions alike, for trusted SQL and, in a sandbox, for anybody's.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+
+from recorder.analytics.registry import Model, built_in_models, stored_models
+from recorder.analytics.sandbox import objection
+from recorder.errors import QueryError
+from recorder.protocol.event_types import VOCABULARY
+from recorder.store import schema
+
+# The SQL in this module is put together from model files, column names and paths that are our own, quoted where they
+# could be anything; values of users travel as parameters.
+# ruff: noqa: S608
+
+DEFAULT_MEMORY = "1GB"
+_EVENT_SETS = ("events", "appends")
+_ARROW_TYPES = {
+    "string": "VARCHAR",
+    "binary": "BLOB",
+    "bool": "BOOLEAN",
+    "int8": "TINYINT",
+    "int32": "INTEGER",
+    "int64": "BIGINT",
+    "double": "DOUBLE",
+    "timestamp[ns, tz=UTC]": "TIMESTAMPTZ_NS",
+}
+
+
+def run_models(
+    events: pa.Table, *, models: Mapping[str, Model] | None = None, threads: int | None = None
+) -> dict[str, pa.Table]:
+    """Run every model over whole sessions.
+
+    Args:
+        events: rows of `schema.EVENTS`, audio appends included; any number of sessions, in any order.
+        models: in order of dependency; the built-in ones if None.
+        threads: how many threads DuckDB may use; all cores if None.
+
+    Returns:
+        The rows of each model that is not internal, with the declared columns, ordered by the model's key.
+    """
+    chosen = built_in_models() if models is None else models
+    config: dict[str, Any] = {} if threads is None else {"threads": threads}
+    with duckdb.connect(config=config) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.register("events", events)
+        connection.register("event_types", _event_types())
+        for model in chosen.values():
+            connection.execute(f"CREATE TEMP TABLE {_name(model.name)} AS {model.query}")
+        return {model.name: _rows(connection, model) for model in chosen.values() if not model.internal}
+
+
+class Engine:
+    """SQL over segment files and running sessions.
+
+    Views: `events` (with the appends), `parts`, `event_types`, and one per stored model. Each is the union of its
+    files and its live rows; one without either is empty and typed. Safe for use from several threads: a query sees
+    either all or nothing of an update.
+    """
+
+    def __init__(
+        self, directories: Sequence[Path] = (), *, threads: int | None = None, memory_limit: str = DEFAULT_MEMORY
+    ) -> None:
+        """Open an engine.
+
+        Args:
+            directories: where segment files may lie; no other file can be opened, by no query.
+            threads: how many threads DuckDB may use; all cores if None.
+            memory_limit: what queries may take in all, in DuckDB's words.
+        """
+        config: dict[str, Any] = {"memory_limit": memory_limit, "python_enable_replacements": False}
+        if threads is not None:
+            config["threads"] = threads
+        self._connection = duckdb.connect(config=config)
+        self._writing = threading.Lock()
+        self._files: dict[str, list[Path]] = {}
+        self._by_name: set[str] = set()
+        self._lock_down(directories)
+        self._columns = _view_columns()
+        with self._cursor() as cursor:
+            cursor.register("incoming", _event_types())
+            cursor.execute("CREATE TABLE event_types AS FROM incoming")
+            cursor.execute("CREATE SCHEMA live")
+            for data_set, columns in self._columns.items():
+                typed = ", ".join(f"CAST(NULL AS {kind}) AS {_name(name)}" for name, kind in columns.items())
+                cursor.execute(f"CREATE TABLE {_live(data_set)} AS SELECT {typed} LIMIT 0")
+        self.update(files=dict.fromkeys(self._columns, ()))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the engine; its queries fail from now on."""
+        self._connection.close()
+
+    def set_files(self, data_set: str, paths: Sequence[Path], *, by_name: bool = False) -> None:
+        """Replace a data set's files; see `update`."""
+        self.update(files={data_set: paths}, by_name={data_set} if by_name else None)
+
+    def set_live(self, data_set: str, rows: pa.Table) -> None:
+        """Replace a data set's rows of running sessions; see `update`."""
+        self.update(live={data_set: rows})
+
+    def update(
+        self,
+        *,
+        files: Mapping[str, Sequence[Path]] | None = None,
+        live: Mapping[str, pa.Table] | None = None,
+        by_name: set[str] | None = None,
+    ) -> None:
+        """Replace files and live rows of data sets, all at once: no query sees a part of it.
+
+        Args:
+            files: data set → its segment files. Data sets: events, appends, parts, and the stored models.
+            live: data set → its rows of running sessions. Columns that they lack are NULL.
+            by_name: data sets some of whose files lack columns, as older versions wrote them; the columns are
+                matched file by file then, which opens every file.
+        """
+        with self._writing, self._cursor() as cursor:
+            cursor.execute("BEGIN TRANSACTION")
+            try:
+                for data_set, rows in (live or {}).items():
+                    self._replace_live(cursor, data_set, rows)
+                for data_set, paths in (files or {}).items():
+                    self._files[data_set] = list(paths)
+                    (self._by_name.add if data_set in (by_name or ()) else self._by_name.discard)(data_set)
+                for view in {_view(data_set) for data_set in files or {}}:
+                    cursor.execute(f"CREATE OR REPLACE VIEW {_name(view)} AS {self._view_query(view)}")
+            except BaseException:
+                cursor.execute("ROLLBACK")
+                raise
+            cursor.execute("COMMIT")
+
+    def query(self, sql: str, parameters: Sequence[object] | None = None) -> pl.DataFrame:
+        """Run trusted SQL.
+
+        Args:
+            sql: one SELECT; `?` stands for parameters.
+            parameters: their values.
+
+        Raises:
+            QueryError: the SQL fails.
+        """
+        with self._cursor() as cursor, _errors():
+            rows: pl.DataFrame = cursor.sql(sql, params=list(parameters or ())).pl()
+            return rows
+
+    def query_user(self, sql: str, *, max_rows: int = 10_000, timeout_seconds: float = 30.0) -> pl.DataFrame:
+        """Run SQL of unknown origin: it can read the views, and nothing else.
+
+        Args:
+            sql: one SELECT, WITH, VALUES, FROM, DESCRIBE, SHOW, SUMMARIZE, or EXPLAIN of one of these.
+            max_rows: further rows are left out.
+            timeout_seconds: the query is stopped after that time.
+
+        Raises:
+            QueryError: the SQL fails, asks for more than reading, or takes too long or too much memory.
+        """
+        with self._cursor() as cursor, _errors():
+            text = _explained(sql)
+            _refuse_all_but_reading(cursor, sql if text is None else text)
+            cursor.execute("BEGIN TRANSACTION READ ONLY")
+            with _alarm(cursor, timeout_seconds):
+                if text is not None:
+                    return pl.DataFrame(cursor.execute(sql).fetchall(), schema=["kind", "plan"], orient="row")
+                rows: pl.DataFrame = cursor.sql(sql).limit(max_rows).pl()
+                return rows
+
+    def _lock_down(self, directories: Sequence[Path]) -> None:
+        """Nothing but the directories can be read, and no later statement can change that."""
+        allowed = ", ".join(_text(str(path.resolve())) for path in directories)
+        for setting in (
+            "TimeZone = 'UTC'",
+            "temp_directory = ''",
+            "parquet_metadata_cache = true",
+            "autoinstall_known_extensions = false",
+            "autoload_known_extensions = false",
+            f"allowed_directories = [{allowed}]",
+            "enable_external_access = false",
+            "lock_configuration = true",
+        ):
+            self._connection.execute(f"SET GLOBAL {setting}")
+
+    @contextmanager
+    def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with self._connection.cursor() as cursor:
+            yield cursor
+
+    def _replace_live(self, cursor: duckdb.DuckDBPyConnection, data_set: str, rows: pa.Table) -> None:
+        cursor.register("incoming", rows)
+        cursor.execute(f"DELETE FROM {_live(data_set)}")
+        cursor.execute(f"INSERT INTO {_live(data_set)} BY NAME FROM incoming")
+        cursor.unregister("incoming")
+
+    def _view_query(self, view: str) -> str:
+        data_sets = _EVENT_SETS if view == "events" else (view,)
+        columns = ", ".join(_name(name) for name in self._columns[view])
+        sources = [self._files_query(data_set, columns) for data_set in data_sets if self._files.get(data_set)]
+        sources += [f"SELECT {columns} FROM {_live(data_set)}" for data_set in data_sets]
+        return " UNION ALL ".join(sources)
+
+    def _files_query(self, data_set: str, columns: str) -> str:
+        paths = ", ".join(_text(str(path.resolve())) for path in self._files[data_set])
+        if data_set not in self._by_name:
+            return f"SELECT {columns} FROM read_parquet([{paths}], hive_partitioning = false)"
+        found = f"FROM read_parquet([{paths}], hive_partitioning = false, union_by_name = true)"
+        return f"SELECT {columns} FROM ({found} UNION ALL BY NAME (FROM {_live(data_set)} LIMIT 0))"
+
+
+def _event_types() -> pa.Table:
+    """One row per event name; a name that both sides use stands once."""
+    rows = {row.name: row for row in VOCABULARY}.values()
+    return pa.table(
+        {name: [getattr(row, name) for row in rows] for name in ("name", "canonical", "direction", "family")}
+    )
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, model: Model) -> pa.Table:
+    columns = ", ".join(f"CAST({_name(column.name)} AS {column.type}) AS {column.name}" for column in model.columns)
+    order = ", ".join(_name(name) for name in model.key)
+    return connection.sql(f"SELECT {columns} FROM {_name(model.name)} ORDER BY {order}").to_arrow_table()
+
+
+def _view_columns() -> dict[str, dict[str, str]]:
+    """Data set → column → DuckDB type."""
+    events = {field.name: _ARROW_TYPES[str(field.type)] for field in schema.EVENTS}
+    parts = {field.name: _ARROW_TYPES[str(field.type)] for field in schema.PARTS}
+    tables = {name: {column.name: column.type for column in model.columns} for name, model in stored_models().items()}
+    return {"events": events, "appends": events, "parts": parts, **tables}
+
+
+def _view(data_set: str) -> str:
+    return "events" if data_set in _EVENT_SETS else data_set
+
+
+def _live(data_set: str) -> str:
+    return f"live.{_name(data_set)}"
+
+
+def _name(identifier: str) -> str:
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _explained(sql: str) -> str | None:
+    """What `sql` explains, or None if it is no EXPLAIN."""
+    words = [start for start, kind in duckdb.tokenize(sql) if kind != duckdb.token_type.comment]
+    named = sql.encode("utf-8", "replace")
+    if not words or not named[words[0] :].lower().startswith(b"explain"):
+        return None
+    analyzes = len(words) > 1 and named[words[1] :].lower().startswith(b"analyze")
+    rest = words[2:] if analyzes else words[1:]
+    return named[rest[0] :].decode() if rest else ""
+
+
+def _refuse_all_but_reading(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
+    statements = duckdb.extract_statements(sql)
+    if len(statements) != 1:
+        raise QueryError(f"one statement at a time, not {len(statements)}")
+    kind = statements[0].type
+    if kind != duckdb.StatementType.SELECT:
+        name = "PIVOT as a statement" if kind == duckdb.StatementType.MULTI else kind.name.replace("_", " ")
+        raise QueryError(f"{name} is not allowed here: queries only read")
+    row = cursor.execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
+    tree = json.loads(row[0]) if row else {"error": True}
+    refusal = str(tree.get("error_message", "the query cannot be checked")) if tree.get("error") else objection(tree)
+    if refusal:
+        raise QueryError(refusal, hint="Read the views: events, parts, sessions, responses, turns, items, …")
+
+
+@contextmanager
+def _alarm(cursor: duckdb.DuckDBPyConnection, seconds: float) -> Iterator[None]:
+    """Interrupt what runs on `cursor` after that time."""
+    alarm = threading.Timer(seconds, cursor.interrupt)
+    alarm.daemon = True
+    alarm.start()
+    try:
+        yield
+    except duckdb.InterruptException as error:
+        raise QueryError(
+            f"the query was stopped after {seconds:g} s", hint="Narrow it down, for example by session_id or date."
+        ) from error
+    finally:
+        alarm.cancel()
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """DuckDB's errors as ours, in its words without its ornaments."""
+    try:
+        yield
+    except duckdb.OutOfMemoryException as error:
+        raise QueryError(
+            "the query needs more memory than queries may take", hint="Read fewer columns or rows."
+        ) from error
+    except duckdb.Error as error:
+        raise QueryError(_cleaned(str(error))) from error
+
+
+def _cleaned(message: str) -> str:
+    """The message without the class of the error and the picture of the statement."""
+    words = re.sub(r"^\w[\w ]* Error: ", "", message.split("\nLINE ", maxsplit=1)[0])
+    return " ".join(words.split())

@@ -1,0 +1,143 @@
+-- What the events say of each item, before audio and order.
+WITH descriptions AS (
+  SELECT
+    session_id, item_id, position, at_ns, direction, type, previous_item_id, call_id,
+    body ->> '$.item.role' AS role,
+    body ->> '$.item.type' AS item_type,
+    body ->> '$.item.status' AS status,
+    body ->> '$.item.name' AS name,
+    nullif(array_to_string([
+      coalesce(json_extract_string(part, '$.text'), json_extract_string(part, '$.transcript'))
+      FOR part IN json_extract(body, '$.item.content[*]')
+    ], chr(10)), '') AS content_text,
+    list_contains(body ->> '$.item.content[*].type', 'input_audio') AS has_input_audio
+  FROM wire_events
+  WHERE item_id IS NOT NULL AND (
+    (direction = 'server' AND type IN (
+      'conversation.item.added', 'conversation.item.created', 'conversation.item.done',
+      'response.output_item.added', 'response.output_item.done'))
+    OR (direction = 'client' AND type = 'conversation.item.create'))
+),
+accepted AS (
+  SELECT descriptions.*
+  FROM descriptions
+  ANTI JOIN rejections
+    ON rejections.session_id = descriptions.session_id AND rejections.position = descriptions.position
+),
+described AS (
+  SELECT
+    session_id, item_id,
+    min(position) AS first_position,
+    min(at_ns) AS first_at_ns,
+    coalesce(min(position) FILTER (direction = 'server'), min(position)) AS created_position,
+    coalesce(
+      min(position) FILTER (type IN ('conversation.item.done', 'response.output_item.done')),
+      min(position) FILTER (direction = 'server' AND status <> 'in_progress'
+        AND type IN ('conversation.item.created', 'conversation.item.added'))
+    ) AS done_position,
+    max(position) AS last_position,
+    arg_max(role, position) AS role,
+    arg_max(item_type, position) AS item_type,
+    arg_max(status, position) AS status,
+    arg_max(name, position) AS name,
+    arg_max(call_id, position) AS call_id,
+    coalesce(
+      arg_min(previous_item_id, position) FILTER (previous_item_id = 'root'),
+      arg_min(previous_item_id, position) FILTER (direction = 'server'),
+      arg_min(previous_item_id, position)
+    ) AS previous_item_id,
+    arg_max(content_text, position) AS content_text,
+    bool_or(has_input_audio) AS has_input_audio
+  FROM accepted
+  GROUP BY session_id, item_id
+),
+-- Items that only the commit tells of.
+committed AS (
+  SELECT
+    commits.session_id, commits.item_id,
+    min(commits.position) AS position, arg_min(commits.at_ns, commits.position) AS at_ns,
+    arg_min(commits.cause, commits.position) AS cause,
+    arg_min(commits.cause_position, commits.position) AS cause_position,
+    arg_min(wire_events.previous_item_id, commits.position) AS previous_item_id
+  FROM commits
+  JOIN wire_events ON wire_events.session_id = commits.session_id AND wire_events.position = commits.position
+  WHERE commits.item_id IS NOT NULL
+  GROUP BY commits.session_id, commits.item_id
+),
+outputs AS (
+  SELECT
+    session_id, item_id, min(response_no) AS response_no, arg_min(response_id, position) AS response_id,
+    min(output_index) AS output_index,
+    min(position) AS position, min(at_ns) AS at_ns, max(position) AS last_position,
+    min(at_ns) FILTER (type LIKE 'response.%.delta') AS first_delta_at_ns,
+    max(at_ns) FILTER (type LIKE 'response.%.delta') AS last_delta_at_ns,
+    count(*) FILTER (type LIKE 'response.output_audio%' OR type LIKE 'response.output_text%') > 0 AS has_content
+  FROM response_events
+  WHERE item_id IS NOT NULL AND type NOT LIKE 'output_audio_buffer.%'
+  GROUP BY session_id, item_id
+),
+deletions AS (
+  SELECT session_id, item_id, min(position) AS position
+  FROM wire_events
+  WHERE direction = 'server' AND type = 'conversation.item.deleted' AND item_id IS NOT NULL
+  GROUP BY session_id, item_id
+),
+creates AS (
+  SELECT session_id, min(position) AS position
+  FROM wire_events
+  WHERE direction = 'client' AND type = 'conversation.item.create'
+  GROUP BY session_id
+),
+named AS (
+  SELECT session_id, item_id FROM described
+  UNION
+  SELECT session_id, item_id FROM committed
+  UNION
+  SELECT session_id, item_id FROM outputs WHERE has_content
+)
+SELECT
+  session_id,
+  item_id,
+  outputs.response_no,
+  outputs.response_id,
+  outputs.output_index,
+  least(described.first_position, committed.position, outputs.position) AS first_position,
+  least(described.first_at_ns, committed.at_ns, outputs.at_ns) AS first_at_ns,
+  least(described.created_position, committed.position, outputs.position) AS created_position,
+  described.done_position,
+  deletions.position AS deleted_position,
+  greatest(described.last_position, committed.position, outputs.last_position, item_texts.last_position)
+    AS last_position,
+  outputs.first_delta_at_ns,
+  outputs.last_delta_at_ns,
+  CASE
+    WHEN described.role IS NOT NULL THEN described.role
+    WHEN coalesce(described.item_type, 'message') <> 'message' THEN NULL
+    WHEN committed.position IS NOT NULL THEN 'user'
+    WHEN outputs.position IS NOT NULL THEN 'assistant'
+  END AS role,
+  coalesce(described.item_type, 'message') AS type,
+  described.status,
+  described.name,
+  described.call_id,
+  coalesce(described.previous_item_id, committed.previous_item_id) AS previous_item_id,
+  coalesce(nullif(item_texts.text, ''), described.content_text, item_texts.text) AS text,
+  coalesce(described.has_input_audio, false) OR committed.position IS NOT NULL AS has_input_audio,
+  committed.position AS committed_position,
+  committed.at_ns AS committed_at_ns,
+  committed.cause_position AS commit_cause_position,
+  CASE
+    WHEN outputs.position IS NOT NULL THEN 'response'
+    WHEN committed.cause IS NOT NULL THEN committed.cause
+    WHEN creates.position < described.created_position
+      AND described.item_type NOT IN ('mcp_list_tools', 'mcp_approval_request') THEN 'client'
+    WHEN described.created_position = creates.position THEN 'client'
+    ELSE 'server'
+  END AS created_by
+FROM named
+LEFT JOIN described USING (session_id, item_id)
+LEFT JOIN committed USING (session_id, item_id)
+LEFT JOIN outputs USING (session_id, item_id)
+LEFT JOIN deletions USING (session_id, item_id)
+LEFT JOIN item_texts USING (session_id, item_id)
+LEFT JOIN creates USING (session_id)

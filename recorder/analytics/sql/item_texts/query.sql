@@ -1,0 +1,29 @@
+-- The text of each item as streamed: finished parts where there are, else their deltas, in the order of the parts.
+WITH pieces AS (
+  SELECT session_id, item_id, coalesce(content_index, 0) AS content_index, position, text, type LIKE '%.delta' AS is_delta
+  FROM response_events
+  WHERE type LIKE 'response.output_audio_transcript.%' OR type LIKE 'response.output_text.%'
+  UNION ALL
+  SELECT
+    session_id, item_id, coalesce(content_index, 0), position,
+    CASE WHEN type LIKE '%.delta' THEN body ->> '$.delta' ELSE body ->> '$.transcript' END, type LIKE '%.delta'
+  FROM wire_events
+  WHERE direction = 'server' AND type IN (
+    'conversation.item.input_audio_transcription.delta', 'conversation.item.input_audio_transcription.completed')
+),
+parts AS (
+  SELECT
+    session_id, item_id, content_index,
+    string_agg(text, '' ORDER BY position) FILTER (is_delta) AS streamed,
+    arg_max(text, position) FILTER (NOT is_delta) AS finished,
+    max(position) AS last_position
+  FROM pieces
+  WHERE item_id IS NOT NULL AND text IS NOT NULL
+  GROUP BY session_id, item_id, content_index
+)
+SELECT
+  session_id, item_id,
+  string_agg(coalesce(nullif(finished, ''), streamed, finished), chr(10) ORDER BY content_index) AS text,
+  max(last_position) AS last_position
+FROM parts
+GROUP BY session_id, item_id

@@ -1,0 +1,40 @@
+-- The server's response.* and output_audio_buffer.* events, each with the response that it belongs to. Events without
+-- a response id belong to the response that started last; a response.created without an id is a response of its own.
+WITH rows AS (
+  SELECT
+    session_id, position, at_ns, type, response_id, item_id, output_index, content_index, audio_ms,
+    CASE
+      WHEN type = 'response.output_audio.delta' THEN NULL
+      WHEN type LIKE 'response.%.delta' THEN body ->> '$.delta'
+      WHEN type IN ('response.output_audio_transcript.done', 'response.output_text.done')
+        THEN coalesce(body ->> '$.transcript', body ->> '$.text')
+    END AS text
+  FROM wire_events
+  WHERE direction = 'server' AND (type LIKE 'response.%' OR type LIKE 'output_audio_buffer.%')
+),
+starts AS (
+  SELECT session_id, response_id, min(position) AS start_position
+  FROM rows
+  WHERE response_id IS NOT NULL AND type LIKE 'response.%'
+  GROUP BY session_id, response_id
+  UNION ALL
+  SELECT session_id, NULL, position FROM rows WHERE response_id IS NULL AND type = 'response.created'
+),
+numbered AS (
+  SELECT *, row_number() OVER (PARTITION BY session_id ORDER BY start_position) AS response_no FROM starts
+),
+attributed AS (
+  SELECT rows.*, numbered.response_no
+  FROM rows
+  JOIN numbered ON numbered.session_id = rows.session_id AND numbered.response_id = rows.response_id
+  UNION ALL
+  SELECT rows.* REPLACE (numbered.response_id AS response_id), numbered.response_no
+  FROM (FROM rows WHERE response_id IS NULL) AS rows
+  ASOF JOIN numbered ON numbered.session_id = rows.session_id AND numbered.start_position <= rows.position
+)
+SELECT * REPLACE (
+  coalesce(item_id, last_value(item_id IGNORE NULLS) OVER (
+    PARTITION BY session_id, response_no ORDER BY position
+  )) AS item_id
+)
+FROM attributed

@@ -1,0 +1,49 @@
+-- The session configuration in force from each session.created / updated on. What an update leaves out stays as it
+-- was; an explicit null (turn detection off) counts as said.
+WITH reported AS (
+  SELECT
+    session_id,
+    position,
+    body ->> '$.session.id' AS server_session_id,
+    body ->> '$.session.model' AS model,
+    coalesce(
+      body ->> '$.session.audio.output.voice.id', body ->> '$.session.audio.output.voice',
+      body ->> '$.session.voice.id', body ->> '$.session.voice'
+    ) AS voice,
+    coalesce(body -> '$.session.audio.input.turn_detection', body -> '$.session.turn_detection') AS turn_detection
+  FROM wire_events
+  WHERE direction = 'server'
+    AND type IN ('session.created', 'session.updated', 'transcription_session.created', 'transcription_session.updated')
+),
+carried AS (
+  SELECT
+    session_id,
+    position,
+    last_value(server_session_id IGNORE NULLS) OVER so_far AS server_session_id,
+    last_value(model IGNORE NULLS) OVER so_far AS model,
+    last_value(voice IGNORE NULLS) OVER so_far AS voice,
+    last_value(turn_detection IGNORE NULLS) OVER so_far AS turn_detection
+  FROM reported
+  WINDOW so_far AS (PARTITION BY session_id ORDER BY position)
+),
+described AS (
+  SELECT
+    *,
+    coalesce(turn_detection ->> '$.type', 'server_vad') = 'server_vad' AS is_server_vad
+  FROM carried
+)
+SELECT
+  session_id,
+  position,
+  server_session_id,
+  model,
+  voice,
+  is_server_vad,
+  -- The protocol's defaults. Semantic VAD reports the voice as it is, without margins.
+  CASE WHEN is_server_vad
+    THEN coalesce(TRY_CAST(turn_detection ->> '$.silence_duration_ms' AS DOUBLE), 500) ELSE 0 END AS silence_ms,
+  CASE WHEN is_server_vad
+    THEN coalesce(TRY_CAST(turn_detection ->> '$.prefix_padding_ms' AS DOUBLE), 300) ELSE 0 END AS prefix_ms,
+  coalesce(TRY_CAST(turn_detection ->> '$.create_response' AS BOOLEAN), true) AS creates_responses,
+  coalesce(TRY_CAST(turn_detection ->> '$.interrupt_response' AS BOOLEAN), true) AS interrupts_responses
+FROM described

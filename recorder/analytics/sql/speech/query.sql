@@ -1,0 +1,91 @@
+WITH marks AS (
+  SELECT
+    session_id, position, at_ns, item_id,
+    type = 'input_audio_buffer.speech_started' AS is_start,
+    TRY_CAST(body ->> '$.audio_start_ms' AS DOUBLE) AS audio_start_ms,
+    TRY_CAST(body ->> '$.audio_end_ms' AS DOUBLE) AS audio_end_ms
+  FROM wire_events
+  WHERE direction = 'server'
+    AND type IN ('input_audio_buffer.speech_started', 'input_audio_buffer.speech_stopped')
+),
+neighbours AS (
+  SELECT
+    *,
+    lead(is_start) OVER in_order AS next_is_start,
+    lead(position) OVER in_order AS next_position,
+    lead(at_ns) OVER in_order AS next_at_ns,
+    lead(item_id) OVER in_order AS next_item_id,
+    lead(audio_end_ms) OVER in_order AS next_audio_end_ms,
+    coalesce(lag(is_start) OVER in_order, false) AS follows_start
+  FROM marks
+  WINDOW in_order AS (PARTITION BY session_id ORDER BY position)
+),
+spans AS (
+  SELECT
+    session_id, position AS first_position,
+    coalesce(item_id, CASE WHEN NOT next_is_start THEN next_item_id END) AS item_id,
+    at_ns AS started_at_ns, audio_start_ms, position AS start_position,
+    CASE WHEN NOT next_is_start THEN next_at_ns END AS stopped_at_ns,
+    CASE WHEN NOT next_is_start THEN next_audio_end_ms END AS audio_end_ms,
+    CASE WHEN NOT next_is_start THEN next_position END AS stop_position
+  FROM neighbours
+  WHERE is_start
+  UNION ALL
+  SELECT session_id, position, item_id, NULL, NULL, NULL, at_ns, audio_end_ms, position
+  FROM neighbours
+  WHERE NOT is_start AND NOT follows_start
+),
+-- The margins that the server adds to a voice, and the audio that it had by then.
+margins AS (
+  SELECT
+    spans.*,
+    coalesce(session_configs.prefix_ms, 300) AS prefix_ms,
+    coalesce(session_configs.silence_ms, 500) AS silence_ms
+  FROM spans
+  ASOF LEFT JOIN session_configs
+    ON session_configs.session_id = spans.session_id AND session_configs.position < spans.first_position
+),
+bounded AS (
+  SELECT margins.*, sent.end_ms AS sent_ms
+  FROM margins
+  ASOF LEFT JOIN input_audio AS sent
+    ON sent.session_id = margins.session_id
+    AND sent.position < coalesce(margins.stop_position, margins.start_position)
+),
+ended AS (
+  SELECT
+    *,
+    CASE WHEN audio_end_ms IS NOT NULL THEN greatest(least(audio_end_ms - silence_ms, sent_ms), 0) END AS voice_end_ms
+  FROM bounded
+),
+voices AS (
+  SELECT
+    *,
+    CASE WHEN audio_start_ms IS NOT NULL
+      THEN least(audio_start_ms + prefix_ms, sent_ms, voice_end_ms) END AS voice_start_ms
+  FROM ended
+),
+begun AS (
+  SELECT voices.*, carrier.at_ns AS voice_start_at_ns
+  FROM voices
+  ASOF LEFT JOIN input_audio AS carrier
+    ON carrier.session_id = voices.session_id AND carrier.end_ms > voices.voice_start_ms
+)
+SELECT
+  begun.session_id,
+  row_number() OVER (PARTITION BY begun.session_id ORDER BY begun.first_position) AS speech_no,
+  begun.item_id,
+  begun.started_at_ns,
+  begun.stopped_at_ns,
+  begun.audio_start_ms,
+  begun.audio_end_ms,
+  begun.voice_start_ms,
+  begun.voice_end_ms,
+  begun.voice_start_at_ns,
+  carrier.at_ns AS voice_end_at_ns,
+  carrier.position AS voice_end_position,
+  begun.start_position,
+  begun.stop_position
+FROM begun
+ASOF LEFT JOIN input_audio AS carrier
+  ON carrier.session_id = begun.session_id AND carrier.end_ms >= begun.voice_end_ms
