@@ -35,9 +35,9 @@ class Asked:
 
     def link(self, **changes: Any) -> str:
         """The address of the list with some of it changed."""
-        kept = {key: value for key, value in (asdict(self) | changes).items() if value != getattr(Asked, key, None)}
-        plain = {key: value for key, value in kept.items() if value != asdict(Asked())[key]}
-        return "/sessions" + ("?" + urlencode(plain) if plain else "")
+        plain = asdict(Asked())
+        differs = {key: value for key, value in (asdict(self) | changes).items() if value != plain[key]}
+        return "/sessions" + ("?" + urlencode(differs) if differs else "")
 
     @property
     def filtered(self) -> bool:

@@ -118,6 +118,7 @@ def _speech(rows: TimelineRows, axis: _Axis) -> tuple[_Spans, _Spans]:
 def _audio(rows: TimelineRows, axis: _Axis) -> tuple[_Spans, ...]:
     heard = _Spans(words.SPAN_HEARD, "assistant", "assistant", shift=0.1, height=0.42, legend=True)
     unheard = _Spans(words.SPAN_UNHEARD, "assistant-soft", "assistant", 0.1, 0.42, hatched=True, legend=True)
+    generated = _Spans(words.SPAN_GENERATED, "assistant-soft", "assistant", shift=0.1, height=0.42, legend=True)
     received = _Spans(words.SPAN_RECEIVED, "assistant", "assistant", shift=-0.26, height=0.1)
     written = _Spans(words.SPAN_RESPONSE, "assistant", "assistant", shift=0.1, height=0.22)
     for row in (row for row in rows.turns if row["speaker"] == "assistant"):
@@ -127,6 +128,9 @@ def _audio(rows: TimelineRows, axis: _Axis) -> tuple[_Spans, ...]:
             written.add(start, axis.at(row, "ended_at_ns", "last_position"), row["position"], text)
             continue
         split, end = _playback(row, axis, start)
+        if row["heard_ms"] is None:
+            generated.add(start, end, row["position"], text)
+            continue
         heard.add(start, split, row["position"], text)
         if split is not None and end is not None and end > split:
             unheard.add(split, end, row["position"], text)
@@ -134,7 +138,7 @@ def _audio(rows: TimelineRows, axis: _Axis) -> tuple[_Spans, ...]:
         if row["audio_ms"] and axis.timed:
             first, last = (axis.at(row, name, "") for name in ("first_audio_at_ns", "last_audio_at_ns"))
             received.add(first, last, row["created_position"])
-    return heard, unheard, received, written
+    return heard, unheard, generated, received, written
 
 
 def _playback(row: Row, axis: _Axis, start: float | None) -> tuple[float | None, float | None]:

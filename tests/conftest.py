@@ -1,0 +1,216 @@
+"""A small store, made by hand: what the API's, the dashboards' and the browser's tests look at."""
+
+import base64
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recorder.pipeline.imports import import_files
+from recorder.protocol.envelope import RecordKind
+from recorder.store.journal import JournalWriter, encode_frame
+
+HOSTILE_USER = '<img src=x onerror="alert(1)"> \u202egnirts lived'
+HOSTILE_ASSISTANT = "</script><script>alert(2)</script>\u2028<b>bold</b> %{y} <a href='javascript:alert(3)'>link</a>"
+HOSTILE_ID = "javascript:alert(4)//'\"><img src=x onerror=alert(5)>"
+TOOL_ARGUMENTS = '{"city": "<i>Oslo</i>"}'
+PCM_100_MS = base64.b64encode(bytes(4800)).decode()
+
+
+class Recording:
+    """Messages with their times, one a line."""
+
+    def __init__(self, opened: datetime | None) -> None:
+        self.opened = opened
+        self.ms = 0
+        self.lines: list[str] = []
+
+    def server(self, after_ms: int, kind: str, **fields: Any) -> None:
+        self._add("server", after_ms, {"type": kind, "event_id": f"event_{len(self.lines)}", **fields})
+
+    def client(self, after_ms: int, kind: str, **fields: Any) -> None:
+        self._add("client", after_ms, {"type": kind, **fields})
+
+    def close(self, after_ms: int) -> None:
+        self._add("client", after_ms, {"code": 1000, "reason": "done"}, key="close")
+
+    def _add(self, direction: str, after_ms: int, value: dict[str, Any], key: str = "event") -> None:
+        self.ms += after_ms
+        line: dict[str, Any] = {"dir": direction, key: value}
+        if self.opened is not None:
+            line["ts"] = (self.opened + timedelta(milliseconds=self.ms)).isoformat()
+        self.lines.append(json.dumps(line))
+
+
+def voice(opened: datetime | None, server_id: str, model: str = "gpt-realtime") -> Recording:
+    """One spoken turn; its answer of 1 s is cut off after 600 ms, and says so."""
+    talk = Recording(opened)
+    session = {"id": server_id, "object": "realtime.session", "type": "realtime", "model": model}
+    talk.server(0, "session.created", session=session)
+    talk.client(10, "session.update", session={"instructions": "Be brief.", "type": "realtime"})
+    talk.server(20, "session.updated", session={**session, "instructions": "Be brief."})
+    for _ in range(10):
+        talk.client(100, "input_audio_buffer.append", audio=PCM_100_MS)
+    talk.server(1, "input_audio_buffer.speech_started", audio_start_ms=200, item_id="item_u")
+    for _ in range(10):
+        talk.client(100, "input_audio_buffer.append", audio=PCM_100_MS)
+    talk.server(1, "input_audio_buffer.speech_stopped", audio_end_ms=1900, item_id="item_u")
+    talk.server(1, "input_audio_buffer.committed", item_id="item_u", previous_item_id=None)
+    user = {"id": "item_u", "type": "message", "role": "user", "status": "completed"}
+    talk.server(1, "conversation.item.added", item={**user, "content": [{"type": "input_audio", "transcript": None}]})
+    talk.server(10, "response.created", response={"id": "resp_1", "status": "in_progress", "output": []})
+    talk.server(
+        5,
+        "conversation.item.input_audio_transcription.completed",
+        item_id="item_u",
+        content_index=0,
+        transcript="Where is my parcel?",
+    )
+    answer = {"id": "item_a", "type": "message", "role": "assistant", "status": "in_progress", "content": []}
+    talk.server(5, "response.output_item.added", response_id="resp_1", output_index=0, item=answer)
+    talk.server(1, "conversation.item.added", item=answer, previous_item_id="item_u")
+    where = {"response_id": "resp_1", "item_id": "item_a", "output_index": 0, "content_index": 0}
+    talk.server(300, "response.output_audio.delta", **where, delta=PCM_100_MS)
+    for word in ("Your ", "parcel ", "arrives ", "on ", "Friday ", "before ", "noon ", "at ", "home."):
+        talk.server(5, "response.output_audio_transcript.delta", **where, delta=word)
+        talk.server(15, "response.output_audio.delta", **where, delta=PCM_100_MS)
+    talk.server(420, "input_audio_buffer.speech_started", audio_start_ms=2000, item_id="item_x")
+    talk.client(30, "conversation.item.truncate", item_id="item_a", content_index=0, audio_end_ms=600)
+    talk.server(20, "conversation.item.truncated", item_id="item_a", content_index=0, audio_end_ms=600)
+    usage = {
+        "total_tokens": 300, "input_tokens": 200, "output_tokens": 100,
+        "input_token_details": {"cached_tokens": 64, "text_tokens": 150, "audio_tokens": 50},
+        "output_token_details": {"text_tokens": 20, "audio_tokens": 80},
+    }  # fmt: skip
+    reason = {"type": "cancelled", "reason": "turn_detected"}
+    done = {"id": "resp_1", "status": "cancelled", "status_details": reason, "output": [], "usage": usage}
+    talk.server(10, "response.done", response=done)
+    talk.close(100)
+    return talk
+
+
+def typed(opened: datetime | None, server_id: str) -> Recording:
+    """Typed and spoken by someone who wishes the reader ill; with a tool call, and an error."""
+    talk = Recording(opened)
+    talk.server(0, "session.created", session={"id": server_id, "type": "realtime", "model": "<b>model</b>"})
+    content = [{"type": "input_text", "text": HOSTILE_USER}]
+    said = {"id": HOSTILE_ID, "type": "message", "role": "user", "content": content}
+    talk.client(10, "conversation.item.create", item=said)
+    talk.server(10, "conversation.item.added", item={**said, "status": "completed"})
+    talk.client(10, "response.create")
+    talk.server(10, "response.created", response={"id": "resp_h", "status": "in_progress"})
+    call = {"id": "item_f", "type": "function_call", "name": "<u>weather</u>", "call_id": "call_1"}
+    where = {"response_id": "resp_h", "output_index": 0, "item_id": "item_f"}
+    talk.server(50, "response.output_item.added", response_id="resp_h", output_index=0, item={**call, "arguments": ""})
+    talk.server(1, "conversation.item.added", item={**call, "arguments": ""}, previous_item_id=HOSTILE_ID)
+    talk.server(20, "response.function_call_arguments.delta", **where, call_id="call_1", delta=TOOL_ARGUMENTS)
+    talk.server(10, "response.function_call_arguments.done", **where, call_id="call_1", arguments=TOOL_ARGUMENTS)
+    talk.server(1, "response.done", response={"id": "resp_h", "status": "completed", "output": [], "usage": {}})
+    output = {"id": "item_o", "type": "function_call_output", "call_id": "call_1", "output": "<s>rain</s>"}
+    talk.client(200, "conversation.item.create", item=output)
+    talk.server(5, "conversation.item.added", item=output, previous_item_id="item_f")
+    answer = {"id": "item_t", "type": "message", "role": "assistant", "status": "completed"}
+    part = [{"type": "output_text", "text": HOSTILE_ASSISTANT}]
+    talk.client(10, "response.create")
+    talk.server(10, "response.created", response={"id": "resp_t", "status": "in_progress"})
+    talk.server(1, "conversation.item.added", item={**answer, "content": []}, previous_item_id="item_o")
+    where = {"response_id": "resp_t", "output_index": 0, "item_id": "item_t", "content_index": 0}
+    talk.server(80, "response.output_text.delta", **where, delta=HOSTILE_ASSISTANT)
+    talk.server(1, "response.output_text.done", **where, text=HOSTILE_ASSISTANT)
+    talk.server(1, "conversation.item.done", item={**answer, "content": part}, previous_item_id="item_o")
+    talk.server(1, "response.done", response={"id": "resp_t", "status": "completed", "output": [], "usage": {}})
+    talk.server(1, "error", error={"type": "invalid_request_error", "message": "<h1>no</h1>", "code": "bad"})
+    talk.close(10)
+    return talk
+
+
+@dataclass(frozen=True, slots=True)
+class SampleStore:
+    """A store and the sessions in it, by what they are for."""
+
+    data_dir: Path
+    voice: str
+    typed: str
+    untimed: str
+
+
+class RunningSession:
+    """A session that the recorder process would be writing; `server` adds what the server says next."""
+
+    SESSION_ID = "019abcde-0000-7000-8000-000000000001"
+
+    def __init__(self, data_dir: Path, opened: datetime) -> None:
+        self._writer = JournalWriter(data_dir, self.SESSION_ID)
+        self._at_ns = 0
+        self._position = 0
+        facts: dict[str, Any] = {
+            "session_id": self.SESSION_ID,
+            "source": "proxy",
+            "opened_at": opened.isoformat(),
+            "labels": {},
+        }
+        facts |= {"opened_at_ns": int(opened.timestamp() * 1e9), "monotonic_ns": 0, "upstream": "wss://upstream.test"}
+        facts |= {"request": {"method": "GET", "target": "/v1/realtime?model=gpt-realtime", "headers": []}}
+        self._write(RecordKind.OPENED, json.dumps(facts).encode())
+        accepted: dict[str, Any] = {"status": 101, "headers": [], "connect_seconds": 0.01, "handshake_seconds": 0.02}
+        self._write(RecordKind.ACCEPTED, json.dumps({**accepted, "monotonic_ns": 20_000_000}).encode())
+
+    def server(self, kind: str, **fields: Any) -> None:
+        text = json.dumps({"type": kind, **fields}).encode()
+        head = struct.pack("!BB", 0x81, len(text)) if len(text) < 126 else struct.pack("!BBH", 0x81, 126, len(text))
+        self._write(RecordKind.SERVER_BYTES, head + text)
+
+    def close(self) -> None:
+        self._writer.close(finished=False)
+
+    def _write(self, kind: RecordKind, data: bytes) -> None:
+        self._writer.write(encode_frame(self._position, self._at_ns, kind, data))
+        self._position += 1
+        self._at_ns += 50_000_000
+
+
+def import_recordings(data_dir: Path, folder: Path, recordings: dict[str, Recording]) -> dict[str, str]:
+    """Write and import recordings; their session ids by name."""
+    files = [folder / f"{name}.jsonl" for name in recordings]
+    for file, recording in zip(files, recordings.values(), strict=True):
+        file.write_text("\n".join(recording.lines), encoding="utf-8")
+    results = import_files(data_dir, files)
+    ids = {name: result.session_id for name, result in zip(recordings, results, strict=True)}
+    assert all(ids.values()), results
+    return {name: str(session_id) for name, session_id in ids.items()}
+
+
+@pytest.fixture(scope="session")
+def sample_store(tmp_path_factory: pytest.TempPathFactory) -> SampleStore:
+    folder = tmp_path_factory.mktemp("sample_store")
+    now = datetime.now(UTC)
+    recordings = {
+        "voice": voice(now - timedelta(hours=1), "sess_voice"),
+        "typed": typed(now - timedelta(hours=2), "sess_typed"),
+        "untimed": voice(None, "sess_untimed", "gpt-realtime-mini"),
+    }
+    return SampleStore(folder / "data", **import_recordings(folder / "data", folder, recordings))
+
+
+@pytest.fixture
+def running_session(tmp_path: Path) -> Iterator[tuple[Path, RunningSession]]:
+    """A data directory of its own with one running session."""
+    data_dir = tmp_path / "data"
+    import_recordings(data_dir, tmp_path, {"old": voice(datetime(2026, 1, 2, 3, 4, tzinfo=UTC), "sess_old")})
+    session = RunningSession(data_dir, datetime.now(UTC))
+    session.server("session.created", session={"id": "sess_live", "model": "gpt-realtime"})
+    yield data_dir, session
+    session.close()
+
+
+@pytest.fixture(scope="session")
+def only_untimed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of one recording without times."""
+    folder = tmp_path_factory.mktemp("untimed_store")
+    import_recordings(folder / "data", folder, {"untimed": voice(None, "sess_untimed")})
+    return folder / "data"

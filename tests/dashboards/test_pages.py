@@ -1,0 +1,166 @@
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from api.app import create_app
+from dashboards import rendering, words
+
+LOCAL = "http://127.0.0.1"
+
+
+@pytest.fixture(scope="module")
+def client(sample_store: Any) -> Iterator[TestClient]:
+    with TestClient(create_app(sample_store.data_dir), base_url=LOCAL) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    with TestClient(create_app(tmp_path_factory.mktemp("empty_store")), base_url=LOCAL) as client:
+        yield client
+
+
+def page(client: TestClient, path: str) -> str:
+    answer = client.get(path, headers={"Accept": "text/html"})
+    assert answer.status_code == 200, answer.text
+    return answer.text
+
+
+def test_an_empty_store_says_how_to_begin(empty: TestClient) -> None:
+    for path in ("/", "/sessions"):
+        text = page(empty, path)
+        assert words.EMPTY_STORE in text
+        assert "recorder proxy --listen 127.0.0.1:8765 --upstream wss://api.openai.com --data " in text
+        assert "ws://127.0.0.1:8765/v1/realtime" in text
+
+
+def test_the_overview_shows_the_numbers(client: TestClient) -> None:
+    text = page(client, "/?period=all")
+    tiles = dict(re.findall(r'<h2>([^<]+)</h2>\s*<p class="value[^>]*>([^<]*)', text))
+    assert tiles["Sessions"].strip() == "3"
+    assert tiles["Interruptions"] == "2"
+    assert tiles["Tokens"] == "600"
+    assert tiles["Errors"] == "1"
+    assert tiles["Time to first audio"].strip() == "323 ms"
+
+
+def test_the_overview_begins_with_the_last_day_where_there_is_something_in_it(client: TestClient) -> None:
+    assert '<a href="/?period=24h" aria-current="true">' in page(client, "/")
+
+
+def test_a_store_of_imports_without_times_is_no_blank_page(untimed: TestClient) -> None:
+    text = page(untimed, "/")
+    assert '<a href="/?period=all" aria-current="true">' in text
+    assert words.CHARTS_NO_TIMES in text
+    assert words.EMPTY_PERIOD in page(untimed, "/?period=1h")
+
+
+@pytest.fixture(scope="module")
+def untimed(only_untimed: Path) -> Iterator[TestClient]:
+    with TestClient(create_app(only_untimed), base_url=LOCAL) as client:
+        yield client
+
+
+def test_the_list_is_filtered_sorted_and_linked(client: TestClient, sample_store: Any) -> None:
+    text = page(client, "/sessions?q=parcel&sort=-tokens")
+    assert f"/sessions/{sample_store.voice}" in text
+    assert f"/sessions/{sample_store.typed}" not in text
+    assert 'aria-sort="descending"' in text
+    assert "/sessions?q=parcel&amp;sort=tokens" in text
+    assert words.EMPTY_FILTER in page(client, "/sessions?q=nobody-said-this")
+
+
+def test_a_page_beyond_the_last_leads_back(client: TestClient) -> None:
+    assert 'rel="prev"' in page(client, "/sessions?page=7")
+
+
+def test_a_session_is_found_by_any_of_its_names(client: TestClient, sample_store: Any) -> None:
+    answer = client.get("/sessions/sess_voice?x=1", follow_redirects=False)
+    assert answer.status_code == 307
+    assert answer.headers["location"] == f"/sessions/{sample_store.voice}?x=1"
+
+
+def test_the_transcript_parts_what_was_heard_from_what_was_not(client: TestClient, sample_store: Any) -> None:
+    text = page(client, f"/sessions/{sample_store.voice}")
+    said = re.findall(r'<p dir="auto"><bdi>([^<]*)</bdi>(?:<bdi class="unheard"[^>]*>([^<]*)</bdi>)?', text)
+    assert said[0] == ("Where is my parcel?", "")
+    heard, unheard = said[1]
+    assert heard + unheard == "Your parcel arrives on Friday before noon at home."
+    assert unheard
+    assert len(heard) > len(unheard)
+    assert "heard 600 ms of 1.00 s" in text
+
+
+def test_tool_calls_show_arguments_and_output(client: TestClient, sample_store: Any) -> None:
+    text = page(client, f"/sessions/{sample_store.typed}")
+    assert "&lt;u&gt;weather&lt;/u&gt;" in text
+    assert "&lt;i&gt;Oslo&lt;/i&gt;" in text
+    assert "&lt;s&gt;rain&lt;/s&gt;" in text
+    assert "201 ms" in text
+
+
+@pytest.mark.parametrize("path", ["/", "/sessions", "/sessions/sess_typed"])
+def test_recorded_text_is_never_markup(client: TestClient, path: str) -> None:
+    text = page(client, path)
+    for tag in ("<img src=x", "<script>alert", "<b>", "<u>", "<i>", "<s>", "<h1>no", "<a href='java"):
+        assert tag not in text
+    assert 'href="javascript' not in text
+    assert not re.search(r"<script(?![^>]* src=)", text)
+    assert not re.search(r"<[^>]+\son\w+=", re.sub(r"&[a-z#0-9]+;", "", text))
+    assert " style=" not in text
+
+
+def test_an_unchanged_page_is_not_sent_again(client: TestClient, sample_store: Any) -> None:
+    first = client.get(f"/sessions/{sample_store.voice}")
+    again = client.get(f"/sessions/{sample_store.voice}", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+@pytest.mark.parametrize("name", ["sessions", "latency", "tokens", "interruptions"])
+@pytest.mark.parametrize("period", ["1h", "24h", "7d", "30d", "all"])
+def test_every_chart_of_every_period_is_a_figure(client: TestClient, empty: TestClient, name: str, period: str) -> None:
+    for store in (client, empty):
+        figure = store.get(f"/figures/{name}", params={"period": period, "scheme": "dark"}).json()
+        assert figure.keys() == {"data", "layout"}
+        assert figure["layout"]["xaxis"]["range"][0] < figure["layout"]["xaxis"]["range"][1]
+
+
+def test_the_timeline_of_a_session_with_and_without_times(client: TestClient, sample_store: Any) -> None:
+    def drawn(session_id: str) -> dict[str, Any]:
+        figure = client.get(f"/sessions/{session_id}/timeline").json()
+        return {trace["name"]: trace for trace in figure["data"]}
+
+    timed, untimed = drawn(sample_store.voice), drawn(sample_store.untimed)
+    for name in (words.SPAN_SPEECH, words.SPAN_HEARD, words.SPAN_UNHEARD, words.SPAN_CUT):
+        assert name in timed
+        assert name in untimed
+    assert timed[words.SPAN_HEARD]["x"][0] == pytest.approx(0.6)
+    assert timed[words.SPAN_UNHEARD]["x"][0] == pytest.approx(0.4)
+
+
+def test_a_timeline_is_safe_to_put_anywhere(client: TestClient) -> None:
+    text = client.get("/sessions/sess_typed/timeline").text
+    assert "<" not in json.dumps([trace.get("customdata") for trace in json.loads(text)["data"]])
+
+
+def test_static_files_are_versioned_compressed_and_kept(client: TestClient) -> None:
+    address = f"/static/{rendering.version()}/plotly.js"
+    answer = client.get(address, headers={"Accept-Encoding": "gzip"})
+    assert answer.headers["content-encoding"] == "gzip"
+    assert "immutable" in answer.headers["cache-control"]
+    assert answer.headers["content-type"].startswith("text/javascript")
+    plain = client.get(address, headers={"Accept-Encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    assert plain.content == answer.content
+    assert client.get(f"/static/{rendering.version()}/../mounting.py").status_code == 404
+
+
+def test_pages_name_only_files_that_exist(client: TestClient) -> None:
+    for path in ("/", "/sessions", "/sessions/sess_voice"):
+        for address in re.findall(r'(?:src|href)="(/static/[^"]+)"', page(client, path)):
+            assert client.get(address).status_code == 200, address
