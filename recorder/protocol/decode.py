@@ -7,7 +7,7 @@ never raise on what a client or server sent: what is no JSON has no type, what i
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
@@ -15,10 +15,9 @@ from recorder.protocol import envelope
 from recorder.protocol.audio import Cut, Formats, audio_key, bytes_per_ms, cut_media, cut_verbatim, may_hold_media
 from recorder.protocol.envelope import Direction, Part, Record, RecordedEvent, RecordKind
 from recorder.protocol.fields import Fields, read_fields, read_object
-from recorder.protocol.frames import FrameDecoder, Message
+from recorder.protocol.frames import FrameDecoder, Message, Side, text_problem
 from recorder.protocol.redact import may_hold_secrets, redact_message
 
-Side = Literal["client", "server"]
 SIDES: Final[tuple[Side, ...]] = ("client", "server")
 _OTHER: Final[dict[Side, Side]] = {"client": "server", "server": "client"}
 _BYTES_OF: Final[dict[int, Side]] = {RecordKind.CLIENT_BYTES: "client", RecordKind.SERVER_BYTES: "server"}
@@ -118,7 +117,7 @@ class EventBuilder:
             cut = _cut(text, fields)
             if may_hold_secrets(cut.text):
                 text, event.redacted = redact_message(text)
-                cut = cut_media(text, fields.type)
+                cut = cut_media(text, fields.type) if event.redacted else cut
         except UnicodeDecodeError:
             _keep_bytes(event, text)
             return
@@ -158,7 +157,8 @@ class EventBuilder:
 
 
 def _cut(text: bytes, fields: Fields) -> Cut:
-    if audio_key(fields.type) == "delta":
+    is_delta = audio_key(fields.type) == "delta"
+    if is_delta:
         key, value = b'"delta"', bytes(fields.delta)
     else:
         key, value = b'"audio"', bytes(fields.audio)
@@ -166,17 +166,7 @@ def _cut(text: bytes, fields: Fields) -> Cut:
     if cut is not None:
         return cut
     whole = text.decode()
-    return cut_media(text, fields.type) if value or may_hold_media(whole) else Cut(whole, (), None)
-
-
-def _is_utf8(data: bytes) -> bool:
-    if data.isascii():
-        return True
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+    return cut_media(text, fields.type) if is_delta or value or may_hold_media(whole) else Cut(whole, (), None)
 
 
 def _keep_bytes(event: RecordedEvent, data: bytes) -> None:
@@ -189,7 +179,7 @@ def _keep_bytes(event: RecordedEvent, data: bytes) -> None:
 
 def _read_control(event: RecordedEvent, data: bytes) -> None:
     event.type = _CONTROL_TYPES[event.opcode or CLOSE]
-    if event.opcode == CLOSE and len(data) != 1 and _is_utf8(data[2:]):
+    if event.opcode == CLOSE and len(data) != 1 and text_problem(data[2:]) is None:
         code, reason = parse_close(data)
         event.payload = _to_json({"code": code, "reason": reason})
     else:

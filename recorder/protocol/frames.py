@@ -33,6 +33,9 @@ _MAX_CONTROL_BYTES: Final = 125
 _JSON_STARTS: Final = b"{[ \t\r\n"
 
 
+Side = Literal["client", "server"]
+
+
 class Message(msgspec.Struct, frozen=True, gc=False):
     """One message, or bytes that are none.
 
@@ -82,7 +85,7 @@ class FrameDecoder:
 
     def __init__(
         self,
-        direction: Literal["client", "server"],
+        direction: Side,
         deflate: str | None = None,
         *,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
@@ -165,7 +168,7 @@ class FrameDecoder:
             if data[at + 1] & 0x80:
                 payload = apply_mask(payload, data[start - 4 : start])
             if head == (_FIN | _TEXT) and not self._fragments_wire:
-                messages.append(Message(_TEXT, payload, stop - at, _text_problem(payload)))
+                messages.append(Message(_TEXT, payload, stop - at, text_problem(payload)))
             else:
                 self._frame(head, payload, stop - at, messages)
             at = stop
@@ -203,7 +206,7 @@ class FrameDecoder:
                 return Message(opcode, data, wire_bytes, str(error))
         elif len(data) > self._max_bytes:
             return Message(opcode, data, wire_bytes, "larger than the recorder's ceiling")
-        return Message(opcode, data, wire_bytes, _text_problem(data) if opcode == _TEXT else None)
+        return Message(opcode, data, wire_bytes, text_problem(data) if opcode == _TEXT else None)
 
     def _abandon_fragments(self, problem: str) -> list[Message]:
         if not self._fragments_wire:
@@ -272,7 +275,8 @@ def _shortest_form(marker: int, length: int) -> bool:
     return {126: 126 <= length <= 0xFFFF, 127: length > 0xFFFF}.get(marker, True)
 
 
-def _text_problem(data: bytes) -> str | None:
+def text_problem(data: bytes) -> str | None:
+    """Why these bytes are no text message; None if they are one."""
     if data.isascii():
         return None
     try:
