@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recorder.errors import NewerFormatError, StoreError
-from recorder.protocol.envelope import RecordedEvent
+from recorder.protocol.envelope import Part, RecordedEvent
 from recorder.store import layout
 from recorder.store.schema import APPEND_TYPES, EVENTS, FORMAT_VERSION, PARTS, events_table, parts_table
 
@@ -25,6 +25,7 @@ VERSION_KEY: Final = b"recorder.format_version"
 ROW_GROUP: Final = 262_144
 _PART_BYTES_A_GROUP: Final = 64 << 20  # a row group is held in memory: parts are big
 _BATCH: Final = 8_192
+_SCHEMAS: Final = {"events": EVENTS, "appends": EVENTS, "parts": PARTS}
 _WIRE_TEXT: Final = frozenset({"payload"})  # every value differs: a dictionary only costs time
 
 
@@ -37,6 +38,7 @@ class SegmentFile(msgspec.Struct, frozen=True):
         rows: how many rows it has.
         bytes: its size.
         sha256: of its content, in hex.
+        columns: digest of its columns' names: tells files that need no matching of columns from those that do.
     """
 
     data_set: str
@@ -44,6 +46,7 @@ class SegmentFile(msgspec.Struct, frozen=True):
     rows: int
     bytes: int
     sha256: str
+    columns: str = ""
 
 
 class SessionTables:
@@ -114,6 +117,12 @@ def concat(tables: Iterable[pa.Table]) -> pa.Table:
     return pa.concat_tables(list(tables))
 
 
+def between(table: pa.Table, after: int, until: int | None) -> pa.Table:
+    """The rows whose position is greater than `after` and not greater than `until`."""
+    keep = pc.greater(table["position"], after)
+    return table.filter(keep if until is None else pc.and_(keep, pc.less_equal(table["position"], until)))
+
+
 def split(table: pa.Table, session_ids: Sequence[str]) -> dict[str, pa.Table]:
     """The rows of each session in a table that holds several."""
     if len(session_ids) == 1:
@@ -140,10 +149,25 @@ def write(data_dir: Path, date: str, session_id: str, tables: Mapping[str, pa.Ta
         target = data_dir / path
         layout.make_directory(target.parent)
         layout.write_file(target, lambda file, table=table: _write_parquet(table, file))  # type: ignore[misc]
-        with target.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        files.append(SegmentFile(data_set, path, table.num_rows, target.stat().st_size, digest))
+        size, columns = target.stat().st_size, digest_names(table.column_names)
+        files.append(SegmentFile(data_set, path, table.num_rows, size, digest(target), columns))
     return tuple(files)
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file's content, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_names(names: Iterable[str]) -> str:
+    """What stands for a list of columns in `SegmentFile.columns`."""
+    return hashlib.sha256(",".join(names).encode()).hexdigest()[:8]
+
+
+def column_digests() -> dict[str, str]:
+    """The digest of each data set that is no model, as written today."""
+    return {data_set: digest_names(kind.names) for data_set, kind in _SCHEMAS.items()}
 
 
 def _write_parquet(table: pa.Table, file: BinaryIO) -> None:
@@ -174,26 +198,31 @@ def _rows_a_group(table: pa.Table) -> int:
     return int(min(ROW_GROUP, max(1, -(-table.num_rows // groups))))
 
 
-def read(data_dir: Path, files: Iterable[SegmentFile], data_set: str, *, after: int | None = None) -> pa.Table | None:
+def read(
+    data_dir: Path, files: Iterable[SegmentFile], data_set: str, *, after: int = -1, until: int | None = None
+) -> pa.Table | None:
     """The rows of one data set among a session's files, or None where it has none.
 
     Args:
         data_dir: the store.
         files: the session's, from its manifest.
         data_set: which.
-        after: only rows whose position is greater.
+        after: only rows whose position is greater (for data sets that have positions).
+        until: only rows whose position is not greater.
 
     Raises:
         StoreError: a file is missing or damaged.
         NewerFormatError: a newer version wrote it.
     """
+    filters = [("position", ">", after)] if after >= 0 else []
+    if until is not None:
+        filters.append(("position", "<=", until))
     for file in files:
         if file.data_set == data_set:
             path = data_dir / file.path
-            filters = None if after is None else pc.field("position") > after
             try:
                 _check_version(path)
-                return pq.read_table(path, partitioning=None, filters=filters)
+                return pq.read_table(path, partitioning=None, filters=filters or None)
             except (OSError, pa.ArrowException) as error:
                 raise StoreError(f"cannot read {path}: {error}", hint="`recorder verify` checks a store.") from error
     return None
@@ -211,3 +240,41 @@ def rows(table: pa.Table) -> Iterator[dict[str, Any]]:
     plain = table.cast(pa.schema([pa.field(f.name, casts.get(f.name, f.type)) for f in table.schema]))
     for batch in plain.to_batches(max_chunksize=_BATCH):
         yield from batch.to_pylist()
+
+
+def read_events(data_dir: Path, files: Sequence[SegmentFile], *, after: int = -1, until: int | None = None) -> pa.Table:
+    """A session's events, audio appends included, in the order of their positions.
+
+    Args:
+        data_dir: the store.
+        files: the session's, from its manifest.
+        after: only positions greater than this.
+        until: only positions up to this.
+
+    Raises:
+        StoreError: a file is missing or damaged, or of a newer version.
+    """
+    tables = [read(data_dir, files, data_set, after=after, until=until) for data_set in ("events", "appends")]
+    return concat([EVENTS.empty_table(), *(table for table in tables if table is not None)]).sort_by("position")
+
+
+def read_parts(data_dir: Path, files: Sequence[SegmentFile], *, after: int = -1, until: int | None = None) -> pa.Table:
+    """The parts of a session's events; arguments and errors as in `read_events`."""
+    table = read(data_dir, files, "parts", after=after, until=until)
+    return PARTS.empty_table() if table is None else table
+
+
+def recorded_events(events: pa.Table, parts: pa.Table) -> Iterator[RecordedEvent]:
+    """The events that rows were made from: the inverse of `events_table` and `parts_table`.
+
+    Args:
+        events: of one session, by position.
+        parts: theirs, by position and number.
+    """
+    pieces: dict[int, list[Part]] = {}
+    for row in rows(parts):
+        part = Part(row["part_no"], row["json_offset"], row["kind"], row["encoding"], row["bytes"])
+        pieces.setdefault(row["position"], []).append(part)
+    for row in rows(events):
+        row["recorded_at_ns"] = row.pop("recorded_at")
+        yield RecordedEvent(**row, parts=tuple(pieces.get(row["position"], ())))

@@ -1,0 +1,61 @@
+"""`recorder import`: recordings that others made, and our own exports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from recorder.cli import output
+from recorder.cli.options import DEFAULT_DATA, DataOption, JsonOption
+from recorder.cli.progress import progress
+from recorder.errors import ImportFormatError
+
+if TYPE_CHECKING:
+    from recorder.pipeline.imports import ImportResult
+
+EXAMPLES = (
+    ("recorder import sample_logs", "every .jsonl file of a directory, and of those in it"),
+    ("recorder import session.jsonl --data ./archive", "one file, into another store"),
+)
+
+HEADINGS = ("FILE", "SESSION", "RESULT")
+STYLES = {"imported": "green", "present": "dim", "failed": "red"}
+WORDS = {"imported": "imported", "present": "already there"}
+
+
+def import_(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILES|DIRS...", help="JSON Lines files, or directories with such.", show_default=False),
+    ],
+    *,
+    data: DataOption = DEFAULT_DATA,
+    as_json: JsonOption = False,
+) -> None:
+    """Import recordings: JSON Lines with one message a line, and what `recorder export` wrote.
+
+    A file is stored whole or not at all; one that is wrong does not stop the others, and makes the exit code 4.
+    Importing a file again adds nothing.
+    """
+    from recorder.pipeline.imports import find_files, import_files
+
+    with progress("importing") as advance:
+        results = import_files(data, find_files(files), advance)
+    if as_json:
+        output.print_json(results)
+    else:
+        output.print_table(HEADINGS, [(result.file, result.session_id or "–", _words(result)) for result in results])
+    failed = [result for result in results if result.status == "failed"]
+    if failed and not as_json:
+        count = len(results)
+        output.note(f"{len(failed)} of {count:,} files could not be imported; see docs/formats.md for what can")
+    if failed:
+        raise typer.Exit(ImportFormatError.exit_code)
+
+
+def _words(result: ImportResult) -> Text:
+    words = WORDS.get(result.status) or output.printable(result.error or "")
+    return Text(words, STYLES[result.status])

@@ -1,0 +1,55 @@
+"""`recorder seal`: bring finished sessions into the store by hand."""
+
+from __future__ import annotations
+
+import typer
+
+from recorder.cli import output
+from recorder.cli.options import DEFAULT_DATA, DataOption, JsonOption
+from recorder.cli.progress import progress
+from recorder.errors import StoreError
+
+EXAMPLES = (("recorder seal", "after the recorder was killed, say: whatever is left over becomes sessions"),)
+
+
+def seal(*, data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> None:
+    """Seal finished sessions: their journals become Parquet files.
+
+    A running `recorder proxy` does this by itself. By hand it is for what a killed one left behind, which is brought
+    in from memory and journals first. A journal that cannot be sealed is set aside in DATA/quarantine, never deleted;
+    the exit code is then 5.
+    """
+    from recorder.pipeline.record import recover
+    from recorder.pipeline.seal import seal_all
+    from recorder.store import layout
+
+    layout.require(data)
+    layout.create(data)
+    recorder_runs = False
+    try:
+        recover(data)
+    except StoreError:
+        recorder_runs = True
+    with progress("sealing") as advance:
+        report = seal_all(data, advance)
+    if as_json:
+        output.print_object(report)
+    else:
+        for session_id in report.sealed:
+            output.print_line(session_id)
+        for session_id, problem in (report.quarantined | report.postponed).items():
+            output.note(f"{session_id}: {problem}")
+        output.note(_summary(len(report.sealed), len(report.quarantined), len(report.postponed)))
+        if recorder_runs:
+            output.note("a recorder is at work on this store: sessions that still run are left to it")
+    if report.quarantined or report.postponed:
+        raise typer.Exit(StoreError.exit_code)
+
+
+def _summary(sealed: int, quarantined: int, postponed: int) -> str:
+    words = [f"{sealed:,} sealed" if sealed else "nothing to seal"]
+    if quarantined:
+        words.append(f"{quarantined:,} set aside in quarantine")
+    if postponed:
+        words.append(f"{postponed:,} left for the next time")
+    return ", ".join(words)

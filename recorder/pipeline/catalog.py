@@ -1,0 +1,264 @@
+"""The catalog: everything that reads a store goes through it. Sealed and running sessions look the same.
+
+A session is sealed when it has a manifest; else it is live, if it has a journal. The journals are listed before the
+manifests: a journal goes only after its manifest came, so a session that is being sealed while we look is found in one
+of the two lists at least, and the manifest decides where it is in both.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self
+
+import polars as pl
+
+from recorder.analytics.engine import Engine
+from recorder.analytics.registry import stored_models
+from recorder.errors import AmbiguousSessionError, EventNotFoundError, SessionNotFoundError, StoreError
+from recorder.pipeline.live import LiveSession, LiveSessions
+from recorder.pipeline.seal import decode_journal
+from recorder.protocol.envelope import RecordedEvent
+from recorder.store import layout, segments
+from recorder.store.journal import list_journals
+from recorder.store.manifests import Manifest, ManifestCache
+
+LAST: Final = "last"
+MOST_ROWS: Final = 10_000
+_ATTEMPTS: Final = 100
+
+
+class _Name(NamedTuple):
+    """What a session can be called by."""
+
+    session_id: str
+    server_session_id: str | None
+    newness: tuple[int, str]
+    """Orders sessions: Unix nanoseconds of the opening, or, for imports without dates, of the import; then the id."""
+
+    def starts_with(self, prefix: str) -> bool:
+        return self.session_id.startswith(prefix.lower()) or (self.server_session_id or "").startswith(prefix)
+
+
+class Catalog:
+    """A store, for reading. Safe for use from several threads.
+
+    Opening one looks at the store once; `refresh` looks again. In between it shows the store as it was.
+
+    Args:
+        data_dir: the store.
+
+    Raises:
+        StoreError: there is no such directory, or a manifest is damaged.
+        NewerFormatError: a newer version wrote something in it.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        layout.require(data_dir)
+        self.data_dir = data_dir
+        self._lock = threading.RLock()
+        self._manifests = ManifestCache(data_dir)
+        self._live = LiveSessions()
+        self._engine = Engine([data_dir / "segments"])
+        self._names: list[_Name] = []
+        self._files_changed = self._rows_changed = True  # since they were last shown to the engine
+        self.refresh()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of files and memory."""
+        with self._lock:
+            self._live.close()
+            self._engine.close()
+
+    def refresh(self) -> None:
+        """Take in what was recorded, sealed and imported since the last look. Cheap when nothing was.
+
+        Raises:
+            StoreError: a manifest is damaged, or of a newer version.
+        """
+        with self._lock:
+            for _ in range(_ATTEMPTS):
+                journals = list_journals(self.data_dir)
+                self._files_changed |= self._manifests.refresh()
+                sealed = self._manifests.sessions
+                try:
+                    self._rows_changed |= self._live.refresh(one for one in journals if one.session_id not in sealed)
+                except FileNotFoundError:
+                    continue  # renamed or sealed since it was listed
+                self._show()
+                return
+        raise StoreError(f"the journals of {self.data_dir} come and go faster than they can be listed")
+
+    def _show(self) -> None:
+        """Hand what changed to the engine: all of it at once, so that no query sees a session twice or not at all."""
+        if not (self._files_changed or self._rows_changed):
+            return
+        files, old = (
+            _data_files(self.data_dir, self._manifests.sessions.values()) if self._files_changed else (None, None)
+        )
+        self._engine.update(files=files, by_name=old, live=self._live.data_sets() if self._rows_changed else None)
+        self._names = [_name_of(manifest) for manifest in self._manifests.sessions.values()]
+        self._names += [_name_of_live(session) for session in self._live.sessions.values()]
+        self._files_changed = self._rows_changed = False
+
+    def query(self, sql: str, parameters: list[Any] | None = None) -> pl.DataFrame:
+        """Rows of trusted SQL over the views `events`, `parts`, `event_types`, and one for each model.
+
+        Args:
+            sql: one SELECT; `?` stands for parameters.
+            parameters: their values.
+
+        Raises:
+            QueryError: the SQL fails.
+        """
+        return self._engine.query(sql, parameters)
+
+    def query_user(self, sql: str, *, max_rows: int = MOST_ROWS) -> pl.DataFrame:
+        """Rows of SQL of unknown origin, which can read the views and nothing else.
+
+        Args:
+            sql: one statement.
+            max_rows: further rows are left out.
+
+        Raises:
+            QueryError: the SQL fails, or asks for more than reading.
+        """
+        return self._engine.query_user(sql, max_rows=max_rows)
+
+    def resolve(self, reference: str) -> str:
+        """The id of the session that is meant.
+
+        Args:
+            reference: a prefix of its id; the server's `sess_…` id, or a prefix of that; or `last`: the session that
+                opened last, where imports without dates count as opened when they were imported.
+
+        Raises:
+            SessionNotFoundError: there is none.
+            AmbiguousSessionError: a prefix fits several.
+        """
+        wanted = reference.strip()
+        names = self._names
+        if wanted == LAST and names:
+            return max(names, key=lambda name: name.newness).session_id
+        exact = {name.session_id for name in names if wanted in {name.session_id, name.server_session_id}}
+        prefixed = {name.session_id for name in names if wanted and name.starts_with(wanted)}
+        for matches in (exact, prefixed):
+            if len(matches) == 1:
+                return matches.pop()
+            if matches:
+                raise AmbiguousSessionError(reference, sorted(matches))
+        raise SessionNotFoundError(reference)
+
+    def events(self, session_id: str, *, after: int = -1, limit: int | None = None) -> pl.DataFrame:
+        """A session's events in order, without their parts.
+
+        Args:
+            session_id: the whole id.
+            after: only positions greater than this.
+            limit: at most so many.
+
+        Returns:
+            The columns of `recorder.store.schema.EVENTS`.
+
+        Raises:
+            SessionNotFoundError: there is no such session.
+        """
+        until = None if limit is None else after + limit  # positions have no gaps
+        with self._lock:
+            place = self._find(session_id)
+            if isinstance(place, LiveSession):
+                return _frame(segments.between(place.tables.events(), after, until))
+        return _frame(segments.read_events(self.data_dir, place.files, after=after, until=until))
+
+    def recorded_events(self, session_id: str) -> list[RecordedEvent]:
+        """A session's events with their parts: what replay, export and projections work on.
+
+        Raises:
+            SessionNotFoundError: there is no such session.
+        """
+        return list(self._recorded_events(session_id, -1, None))
+
+    def message(self, session_id: str, position: int) -> bytes:
+        """One message as it was on the wire, byte for byte; of our own events, their JSON.
+
+        Raises:
+            SessionNotFoundError: there is no such session.
+            EventNotFoundError: it has no event at that position.
+        """
+        for event in self._recorded_events(session_id, position - 1, position) if position >= 0 else ():
+            return event.message()
+        self._find(session_id)
+        raise EventNotFoundError(session_id, position)
+
+    def _find(self, session_id: str) -> Manifest | LiveSession:
+        with self._lock:
+            place = self._manifests.sessions.get(session_id) or self._live.sessions.get(session_id)
+        if place is None:
+            raise SessionNotFoundError(session_id)
+        return place
+
+    def _recorded_events(self, session_id: str, after: int, until: int | None) -> Iterator[RecordedEvent]:
+        """Events with positions after `after` up to `until`. Those of a running session come from its journal."""
+        for _ in range(_ATTEMPTS):
+            place = self._find(session_id)
+            if isinstance(place, Manifest):
+                rows = segments.read_events(self.data_dir, place.files, after=after, until=until)
+                parts = segments.read_parts(self.data_dir, place.files, after=after, until=until)
+                return segments.recorded_events(rows, parts)
+            known = place.tables.count  # no more than the other methods show
+            try:
+                return iter(
+                    list(
+                        islice(decode_journal(place.path), after + 1, known if until is None else min(until + 1, known))
+                    )
+                )
+            except FileNotFoundError:
+                self.refresh()
+        raise SessionNotFoundError(session_id)
+
+
+def _frame(table: Any) -> pl.DataFrame:
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def _name_of(manifest: Manifest) -> _Name:
+    facts = manifest.facts
+    opened_at_ns = facts.get("opened_at_ns")
+    newness = facts.get("sealed_at_ns", 0) if opened_at_ns is None else opened_at_ns
+    return _Name(manifest.session_id, facts.get("server_session_id"), (newness, manifest.session_id))
+
+
+def _name_of_live(session: LiveSession) -> _Name:
+    facts = session.facts()
+    return _Name(
+        session.tables.session_id, facts.server_session_id, (facts.opened_at_ns or 0, session.tables.session_id)
+    )
+
+
+def _data_files(data_dir: Path, sealed: Iterable[Manifest]) -> tuple[dict[str, list[Path]], set[str]]:
+    """The files of each data set that has a view, and the data sets some of whose files have other columns than now."""
+    columns = segments.column_digests() | {
+        name: segments.digest_names(column.name for column in model.columns) for name, model in stored_models().items()
+    }
+    files: dict[str, list[Path]] = {data_set: [] for data_set in columns}
+    old: set[str] = set()
+    for manifest in sealed:
+        for file in manifest.files:
+            if file.data_set in files:
+                files[file.data_set].append(data_dir / file.path)
+                if file.columns != columns[file.data_set]:
+                    old.add(file.data_set)
+    return files, old
