@@ -28,7 +28,7 @@ def proxy(
         str, typer.Option(help="Address to listen on, HOST:PORT; port 0 takes a free one.", envvar="RECORDER_LISTEN")
     ] = "127.0.0.1:8765",
     upstream: Annotated[
-        str, typer.Option(help="Where to connect to: ws(s)://host[:port][/prefix].", envvar="RECORDER_UPSTREAM")
+        str, typer.Option(help="Where to connect to, like wss://host or ws://host:port/prefix.", envvar="RECORDER_UPSTREAM")
     ] = "wss://api.openai.com",
     data: Annotated[
         Path, typer.Option(help="Directory of the recordings; made if missing.", envvar="RECORDER_DATA")

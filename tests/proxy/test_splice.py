@@ -39,11 +39,12 @@ def test_bytes_pass_unchanged_and_are_tapped(upstream: MakeUpstream, worker: Mak
         connection.sendall(b"from upstream")
         got.append(read_to_end(connection))
 
-    proxy = worker(upstream(behave).url)
+    server = upstream(behave)
+    proxy = worker(server.url)
     with upgrade(proxy) as client:
         client.sendall(b"to server")
         assert read_exactly(client, 13) == b"from upstream"
-    proxy.stop()
+    server.stop()
     assert got == [b"to server", b""]
     assert proxy.tapped(RecordKind.CLIENT_BYTES) == b"to server"
 
@@ -109,12 +110,13 @@ def test_what_comes_with_a_head_is_not_lost(upstream: MakeUpstream, worker: Make
         connection.sendall(ACCEPT + b"session.created")
         got.append(read_to_end(connection))
 
-    proxy = worker(upstream(behave).url)
+    server = upstream(behave)
+    proxy = worker(server.url)
     with proxy.connect() as client:
         client.sendall(UPGRADE + b"early")
         assert read_head(client) == ACCEPT
         assert read_exactly(client, 15) == b"session.created"
-    proxy.stop()
+    server.stop()
     assert got == [b"early"]
     kinds = [record.kind for record in proxy.records()]
     assert kinds == [
