@@ -31,10 +31,19 @@ def export(
     session: SessionArgument,
     *,
     data: DataOption = DEFAULT_DATA,
-    format_: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.JSONL,
+    format_: Annotated[
+        Format, typer.Option("--format", envvar="RECORDER_EXPORT_FORMAT", help="What to write.")
+    ] = Format.JSONL,
     to: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Where to write; stdout if absent.", show_default=False),
+        typer.Option(
+            "-o",
+            "--output",
+            envvar="RECORDER_EXPORT_OUTPUT",
+            metavar="FILE",
+            help="Where to write; stdout if absent.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Write a session as a file: every message as it was on the wire, audio included.

@@ -8,6 +8,7 @@ pyarrow, polars, FastAPI, websockets) inside their functions.
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import re
 import sys
@@ -20,12 +21,12 @@ import typer
 from rich.markup import escape
 from typer.exceptions import TyperException
 
-from recorder.cli import export, import_, output, proxy, query, replay, seal, sessions, show, simulate
+from recorder.cli import export, import_, output, proxy, query, replay, seal, serve, sessions, show, simulate
 from recorder.errors import RecorderError
 
 COMMANDS: Final[tuple[tuple[str, tuple[ModuleType, ...]], ...]] = (
     ("Record", (proxy, simulate)),
-    ("Look", (sessions, show, replay, query)),
+    ("Look", (sessions, show, replay, query, serve)),
     ("Store", (import_, export, seal)),
 )
 """Panels of the help, and the modules of their commands."""
@@ -103,14 +104,24 @@ def _examples(module: ModuleType) -> str | None:
 app = build()
 
 
+class BriefLog(logging.Handler):
+    """Log records that no command has made other arrangements for: one line each, without tracebacks."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the record's message."""
+        output.note(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
 def main() -> None:
     """Run the command line; every failure is a line for people and an exit code for programs."""
+    if not os.environ.get(DEBUG):
+        logging.lastResort = BriefLog(logging.WARNING)
     sys.exit(_run())
 
 
 def _run() -> int:
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="recorder", standalone_mode=False)
         sys.stdout.flush()
     except RecorderError as error:
         return _fail(error.message, error.hint, error.exit_code)
@@ -119,12 +130,20 @@ def _run() -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # What is still buffered would raise again when Python closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return PIPE_CLOSED
+        return _pipe_closed()
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # typer has seen it first
+            return _pipe_closed()
+        raise
     except Exception as error:  # noqa: BLE001  the last line of defence: no traceback reaches a user unasked
         return _unexpected(error)
     return code if isinstance(code, int) else 0
+
+
+def _pipe_closed() -> int:
+    """What is still buffered would raise again when Python closes stdout."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return PIPE_CLOSED
 
 
 def _usage_failure(error: TyperException) -> int:

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -43,7 +43,7 @@ def printable(text: str) -> str:
 @cache
 def _visible(character: str) -> str:
     category = unicodedata.category(character)
-    hidden = category in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") and character not in JOINERS
+    hidden = category in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in JOINERS
     return character.encode("unicode_escape").decode("ascii") if hidden else character
 
 
@@ -58,6 +58,18 @@ class PipeConsole(Console):
 def console() -> Console:
     """The console for stdout as it is now."""
     return PipeConsole(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else WIDE)
+
+
+def print_block(block: RenderableType) -> None:
+    """Print a table or the like; for a pipe without the blanks that fill up its lines."""
+    out = console()
+    if out.is_terminal:
+        out.print(block)
+        return
+    with out.capture() as captured:
+        out.print(block)
+    for line in captured.get().splitlines():
+        sys.stdout.write(line.rstrip() + "\n")
 
 
 def print_line(line: Text | str) -> None:
@@ -89,7 +101,7 @@ def print_table(
         table.add_column(Text(printable(heading)), justify=justify, overflow="ellipsis", no_wrap=True)
     for row in rows:
         table.add_row(*(Text(printable(cell)) if isinstance(cell, str) else cell for cell in row))
-    console().print(table)
+    print_block(table)
 
 
 def to_json(value: object) -> str:

@@ -69,7 +69,7 @@ def sessions(
     """
     conditions: list[tuple[str, object]] = []
     if since_ is not None:
-        conditions.append(("coalesce(opened_at, date) >= ?", since(since_, datetime.now(UTC))))
+        conditions.append(("opened_at >= ?", since(since_, datetime.now(UTC))))
     if model is not None:
         conditions.append(("starts_with(model, ?)", model))
     if status is not None:
@@ -77,7 +77,7 @@ def sessions(
     where = f"WHERE {' AND '.join(sql for sql, _ in conditions)}" if conditions else ""
     query = (
         f"SELECT * FROM sessions {where} "  # noqa: S608  the conditions are ours, their values are parameters
-        "ORDER BY coalesce(opened_at, date) DESC, session_id DESC" + (f" LIMIT {limit}" if limit else "")
+        "ORDER BY opened_at DESC NULLS LAST, session_id DESC" + (f" LIMIT {limit}" if limit else "")
     )
     with open_catalog(data) as catalog:
         rows = catalog.query(query, [value for _, value in conditions]).to_dicts()

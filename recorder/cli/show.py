@@ -89,7 +89,7 @@ def _show_conversation(events: list[RecordedEvent], position: int | None, *, tra
 def _print_transcript(state: ConversationState, *, timed: bool) -> None:
     items = [*state.items, *state.out_of_band]
     if items:
-        output.console().print(transcript_table(items, timed=timed))
+        output.print_block(transcript_table(items, timed=timed))
     else:
         output.note("nothing has been said")
 
@@ -140,5 +140,5 @@ def _print_facts(facts: list[tuple[str, str]]) -> None:
     for name, words in facts:
         table.add_row("" if name == label else name, Text(output.printable(words)))
         label = name
-    output.console().print(table)
+    output.print_block(table)
     output.print_line("")
