@@ -24,6 +24,8 @@ _G711_RATE: Final = 8_000
 _SAMPLE_BYTES: Final = {
     "audio/pcm": (2, DEFAULT_PCM_RATE),
     "pcm16": (2, DEFAULT_PCM_RATE),
+    "pcm16_16000hz": (2, 16_000),
+    "pcm16_8000hz": (2, 8_000),
     "audio/pcmu": (1, _G711_RATE),
     "g711_ulaw": (1, _G711_RATE),
     "audio/pcma": (1, _G711_RATE),
@@ -53,7 +55,7 @@ def bytes_per_ms(audio_format: object, rate: object = None, channels: object = N
     if isinstance(audio_format, Mapping):
         rate = audio_format.get("rate", rate)
         audio_format = audio_format.get("type")
-    known = _SAMPLE_BYTES.get(audio_format.lower()) if isinstance(audio_format, str) else None
+    known = _SAMPLE_BYTES.get(audio_format.lower().replace("-", "_")) if isinstance(audio_format, str) else None
     if known is None:
         return None
     width, default_rate = known
@@ -117,7 +119,8 @@ class Formats:
 def _session_format(holder: object, side: str) -> object:
     """The format that a session or response states for one side; None without.
 
-    GA has `audio.<side>.format`, Live sessions one `audio.format` for both, the beta `<side>_audio_format`.
+    GA has `audio.<side>.format`, Live sessions one `audio.format` for both, the beta `<side>_audio_format`; Voice Live
+    puts the rate of PCM beside that.
     """
     if not isinstance(holder, Mapping):
         return None
@@ -128,7 +131,8 @@ def _session_format(holder: object, side: str) -> object:
         stated = audio.get("format") if stated is None else stated
         if stated is not None:
             return stated
-    return holder.get(f"{side}_audio_format")
+    name, rate = holder.get(f"{side}_audio_format"), holder.get(f"{side}_audio_sampling_rate")
+    return {"type": "pcm16", "rate": rate} if rate is not None and name in {None, "pcm16"} else name
 
 
 class Cut(msgspec.Struct, frozen=True, gc=False):

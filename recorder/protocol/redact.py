@@ -23,6 +23,7 @@ _KEY_LIKE: Final = re.compile(
     r"\b(?:sk|ek|rk|pk|xai)[-_][A-Za-z0-9_-]{12,}"  # API keys and ephemeral keys
     r"|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*"  # JSON web tokens
 )
+_EPHEMERAL_KEY: Final = re.compile(rb'"ek_[A-Za-z0-9_-]{12,}"')
 _SECRET_NAME: Final = re.compile(
     r"auth|cookie|token(?!s)|secret|passw|credential|signature|apikey|(?:^|[-_])key$", re.IGNORECASE
 )
@@ -49,7 +50,13 @@ def fingerprint(secret: str) -> str:
 
 def may_hold_secrets(text: str) -> bool:
     r"""Cheap: whether `redact_message` could find anything. Keys written with escapes (`\u0061…`) count as a maybe."""
-    return '"authorization"' in text or '"headers"' in text or '"client_secret"' in text or "\\u00" in text
+    return (
+        '"ek_' in text
+        or '"authorization"' in text
+        or '"headers"' in text
+        or '"client_secret"' in text
+        or "\\u00" in text
+    )
 
 
 def redact_message(text: bytes) -> tuple[bytes, bool]:
@@ -59,8 +66,8 @@ def redact_message(text: bytes) -> tuple[bytes, bool]:
         text: UTF-8; need not be valid JSON.
 
     Returns:
-        The text with fingerprints in place of the values of `authorization` and `headers` of tools and of
-        `client_secret`, all other bytes as they were; and whether it holds any fingerprint now.
+        The text with fingerprints in place of the values of `authorization` and `headers` of tools, of `client_secret`,
+        and of ephemeral keys anywhere, all other bytes as they were; and whether it holds any fingerprint now.
     """
     pieces: list[bytes] = []
     done = 0
@@ -75,7 +82,10 @@ def redact_message(text: bytes) -> tuple[bytes, bool]:
 
 def _secrets(text: bytes) -> Iterator[Scalar]:
     for scalar in scalars(text):
-        if _is_secret_place(scalar.path) and text[scalar.start : scalar.end] not in {b"null", b'""'}:
+        if _is_secret_place(scalar.path):
+            if text[scalar.start : scalar.end] not in {b"null", b'""'}:
+                yield scalar
+        elif _EPHEMERAL_KEY.fullmatch(text, scalar.start, scalar.end):
             yield scalar
 
 

@@ -31,6 +31,8 @@ PCM = base64.b64encode(bytes(range(200))).decode()
         ({"type": "audio/pcmu"}, 8.0),
         ({"type": "audio/PCMA", "rate": 8000}, 8.0),
         ("pcm16", 48.0),
+        ("pcm16_16000hz", 32.0),
+        ("pcm16-8000hz", 16.0),
         ("g711_ulaw", 8.0),
         ("g711_alaw", 8.0),
         ({"type": "audio/opus"}, None),
@@ -75,6 +77,14 @@ class TestFormats:
         assert (formats.input, formats.output()) == (48.0, 8.0)
         formats.server_confirms({"audio": {"format": {"type": "audio/pcm", "rate": 16000}}})
         assert (formats.input, formats.output()) == (32.0, 32.0)
+
+    def test_the_rate_that_voice_live_puts_beside_pcm(self) -> None:
+        formats = Formats()
+        formats.client_asks({"input_audio_sampling_rate": 16000})
+        formats.server_confirms({"output_audio_format": "pcm16_16000hz"})
+        assert (formats.input, formats.output()) == (32.0, 32.0)
+        formats.server_confirms({"input_audio_format": "g711_ulaw", "input_audio_sampling_rate": 24000})
+        assert formats.input == 8.0
 
     def test_an_unknown_format_has_no_rate(self) -> None:
         formats = Formats()

@@ -38,7 +38,7 @@ def test_the_official_examples_come_back_byte_for_byte_with_known_types() -> Non
         example = json.loads(line)["event"]
         text = json.dumps(example).encode()
         event = builder.message("server", text)
-        assert event.redacted == ("client_secret" in text.decode() and "ek_" in text.decode())
+        assert event.redacted == (b'"ek_' in text)
         if event.redacted:
             assert b"ek_" not in event.message()
         else:

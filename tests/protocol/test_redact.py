@@ -50,6 +50,11 @@ def test_client_secrets_lose_their_value_only() -> None:
     assert redacted('{"client_secret":"ek_1"}') == f'{{"client_secret":"{fingerprint("ek_1")}"}}'
 
 
+def test_an_ephemeral_key_is_found_anywhere() -> None:
+    text = '{"value":"ek_68af296e8e408191a1120ab6","note":"ek_ is how they begin"}'
+    assert redacted(text) == text.replace("ek_68af296e8e408191a1120ab6", fingerprint("ek_68af296e8e408191a1120ab6"))
+
+
 def test_keys_written_with_escapes_are_found() -> None:
     text = '{"session":{"tools":[{"\\u0061uthorization":"secret"}]}}'
     assert redacted(text) == text.replace("secret", fingerprint("secret"))
