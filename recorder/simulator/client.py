@@ -261,9 +261,10 @@ class Player:
         await self._send_message(msgspec.json.encode(event).decode())
 
     async def _send_message(self, data: str | bytes) -> None:
-        self.log.messages.append(Message("client", data, time.monotonic_ns()))
+        message = Message("client", data, time.monotonic_ns())
+        self.log.messages.append(message)
         try:
             await self._socket.send(data)
         except ConnectionClosed:
-            self.log.messages.pop()
+            self.log.messages.remove(message)
             raise

@@ -17,9 +17,10 @@ from recorder.simulator.director import Director
 from recorder.simulator.handlers import HANDLERS
 from recorder.simulator.hearing import Hearing
 from recorder.simulator.ids import Ids, Lane
+from recorder.simulator.refusal import EventRefusedError
 from recorder.simulator.responding import Responding
 from recorder.simulator.script import Script, Turn
-from recorder.simulator.session import EventRefusedError, Session
+from recorder.simulator.session import Session
 from recorder.simulator.truth import CloseTruth, ItemTruth, Truth
 from recorder.simulator.wire import Outbox
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from recorder.simulator.session import EventRefusedError
+from recorder.simulator.refusal import EventRefusedError
 
 _CHARACTERS_PER_TOKEN = 4
 _USER_MS_PER_TOKEN = 100

@@ -65,7 +65,7 @@ def _filled(turn: Turn, context: list[Item]) -> Turn:
 
 def _fitting_call(context: list[Item], tools: list[dict[str, Any]], tool_choice: Any) -> ToolCall | None:
     """A call of the tool that was demanded, or whose name shares a word with what the user just said."""
-    functions = [tool for tool in tools if tool.get("type", "function") == "function" and "name" in tool]
+    functions = [tool for tool in tools if tool.get("type", "function") == "function" and tool.get("name")]
     last = context[-1] if context else None
     if not functions or tool_choice == "none" or (last and last.wire["type"] == "function_call_output"):
         return None
@@ -83,13 +83,16 @@ def _words(name: str) -> set[str]:
     return {word.lower() for word in re.findall(r"[A-Za-z][a-z]+", name)} - {"get", "set", "the", "to"}
 
 
-def _example(schema: dict[str, Any]) -> Any:
+def _example(schema: Any) -> Any:
     """A value that fits a JSON schema: its first enum value, its default, or an example of its type."""
+    if not isinstance(schema, dict):
+        return "example"
     for key in ("const", "default"):
         if key in schema:
             return schema[key]
-    if schema.get("enum"):
+    if isinstance(schema.get("enum"), list) and schema["enum"]:
         return schema["enum"][0]
     if "properties" in schema or schema.get("type") == "object":
-        return {name: _example(part) for name, part in schema.get("properties", {}).items()}
+        properties = schema.get("properties")
+        return {name: _example(part) for name, part in properties.items()} if isinstance(properties, dict) else {}
     return _EXAMPLES.get(str(schema.get("type")), "example")

@@ -9,21 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pybase64
 
 from recorder.simulator.conversation import Item
-from recorder.simulator.session import EventRefusedError
+from recorder.simulator.refusal import EventRefusedError
+from recorder.simulator.shapes import CancelShape, CreateShape, RespondShape, check
 
 if TYPE_CHECKING:
     from recorder.simulator.connection import Connection
-
-_ITEM_TYPES = {
-    "message",
-    "function_call",
-    "function_call_output",
-    "mcp_approval_response",
-    "mcp_approval_request",
-    "mcp_list_tools",
-    "mcp_call",
-    "mcp_tool_call",
-}
 
 
 async def _session_update(connection: Connection, event: dict[str, Any]) -> None:
@@ -49,15 +39,9 @@ async def _clear(connection: Connection, _event: dict[str, Any]) -> None:
 
 
 async def _item_create(connection: Connection, event: dict[str, Any]) -> None:
-    given = event.get("item")
-    if not isinstance(given, dict):
-        raise EventRefusedError("missing_required_parameter", "Missing required parameter: 'item'.", param="item")
-    if given.get("type") not in _ITEM_TYPES:
-        raise EventRefusedError("invalid_value", f"Invalid value: '{given.get('type')}'.", param="item.type")
-    wire = {"id": connection.lane.new("item"), **{key: value for key, value in given.items() if value is not None}}
-    content = wire.get("content", [])
-    if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
-        raise EventRefusedError("invalid_type", "Invalid type for 'item.content'.", param="item.content")
+    check(event, CreateShape)
+    given = {key: value for key, value in event["item"].items() if value is not None}
+    wire = {"id": connection.lane.new("item"), **given}
     if wire["type"] == "message":
         wire.setdefault("status", "completed")
     item = Item(wire)
@@ -119,11 +103,12 @@ async def _item_truncate(connection: Connection, event: dict[str, Any]) -> None:
 
 
 async def _response_create(connection: Connection, event: dict[str, Any]) -> None:
-    params = event.get("response")
-    connection.responding.start("client", params if isinstance(params, dict) else None)
+    check(event, RespondShape)
+    connection.responding.start("client", event.get("response"))
 
 
 async def _response_cancel(connection: Connection, event: dict[str, Any]) -> None:
+    check(event, CancelShape)
     connection.responding.cancel(event.get("response_id"))
 
 

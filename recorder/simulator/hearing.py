@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from recorder.simulator.conversation import Item
 from recorder.simulator.inbox import Committed, InputAudioBuffer
 from recorder.simulator.plan import pieces
-from recorder.simulator.session import EventRefusedError
+from recorder.simulator.refusal import EventRefusedError
 from recorder.simulator.truth import SpeechTruth, Trigger
 from recorder.simulator.usage import transcription_usage
 from recorder.simulator.vad import SpeechStarted, SpeechStopped, VadSettings, VoiceDetector

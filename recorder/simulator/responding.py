@@ -9,9 +9,9 @@ import msgspec
 
 from recorder.simulator.conversation import Item, Tokens, audio_tokens, text_tokens
 from recorder.simulator.plan import audio_ms
+from recorder.simulator.refusal import EventRefusedError
 from recorder.simulator.response import Response
 from recorder.simulator.script import Turn
-from recorder.simulator.session import EventRefusedError
 from recorder.simulator.truth import ResponseTruth, Trigger
 from recorder.simulator.usage import Meter
 
@@ -81,7 +81,7 @@ class Responding:
         self._running[run.id] = run
         connection.spawn(self._play(run, turn))
 
-    def cancel(self, response_id: Any = None) -> None:
+    def cancel(self, response_id: str | None = None) -> None:
         """Cancel on the client's wish.
 
         Raises:
@@ -128,14 +128,14 @@ class Responding:
     def _context(self, params: dict[str, Any]) -> list[Item]:
         """What the model reads: the conversation, or the items that the client gave for this response."""
         given = params.get("input")
-        if not isinstance(given, list):
+        if given is None:
             return list(self._connection.conversation.items)
         context = []
         for item in given:
-            if isinstance(item, dict) and item.get("type") == "item_reference":
+            if item["type"] == "item_reference":
                 context.append(self._connection.conversation.get(item.get("id"), "retrieve"))
-            elif isinstance(item, dict):
-                context.append(Item({"id": "", "type": "message", **item}))
+            else:
+                context.append(Item({"id": "", **item}))
         return context
 
     def _limit(self, run: Response) -> int | None:

@@ -11,6 +11,8 @@ import yaml
 from msgspec import Meta, Struct
 
 from recorder.errors import ScriptError
+from recorder.simulator.refusal import EventRefusedError
+from recorder.simulator.session import Session
 
 Positive = Annotated[float, Meta(gt=0)]
 Duration = Annotated[float, Meta(ge=0)]
@@ -83,10 +85,11 @@ class Turn(_Part, frozen=True):
     close: Close = Close(code=1011, reason="internal_error")
 
     def __post_init__(self) -> None:
-        """Refuse pacing keys that mean nothing."""
-        unknown = self.pacing.keys() - set(Pacing.__struct_fields__)
-        if unknown:
-            raise ValueError(f"unknown pacing: {', '.join(sorted(unknown))}")
+        """Refuse pacing that would not be pacing of a script either."""
+        try:
+            msgspec.convert(self.pacing, Pacing)
+        except msgspec.ValidationError as problem:
+            raise ValueError(f"pacing: {problem}") from None
 
 
 class Inject(_Part, frozen=True):
@@ -200,6 +203,7 @@ def parse_script(text: str, *, source: str, name: str) -> Script:
     try:
         data = yaml.safe_load(text) or {}
         script = msgspec.convert(data, Script)
+        Session("", script.model, dialect=script.dialect, overrides=script.session)
     except yaml.MarkedYAMLError as problem:
         line = f"line {problem.problem_mark.line + 1}: " if problem.problem_mark else ""
         raise ScriptError(source, f"{line}not valid YAML: {problem.problem}") from None
@@ -207,6 +211,8 @@ def parse_script(text: str, *, source: str, name: str) -> Script:
         raise ScriptError(source, f"not valid YAML: {str(problem).splitlines()[0]}") from None
     except msgspec.ValidationError as problem:
         raise ScriptError(source, str(problem)) from None
+    except EventRefusedError as problem:
+        raise ScriptError(source, f"{problem.message} - at `$.session`") from None
     return script if "name" in data else msgspec.structs.replace(script, name=name)
 
 

@@ -23,6 +23,7 @@ from recorder.simulator.truth import Truth
 SCRIPT_MODEL_PREFIX = "sim-"
 """`?model=sim-NAME` asks for the script NAME, for clients that can only choose a model."""
 
+_CLOSE_SECONDS = 3  # a client that does not answer a close must not hold up the end for long
 _LOGGER = logging.getLogger(__name__)
 _LOGGER.addHandler(logging.NullHandler())
 
@@ -104,6 +105,7 @@ class Simulator:
                 compression="deflate" if self._compression else None,
                 ping_interval=self._ping_interval,
                 max_size=None,
+                close_timeout=_CLOSE_SECONDS,
                 logger=_LOGGER,
             )
         except OSError as problem:

@@ -7,6 +7,8 @@ from copy import deepcopy
 from typing import Any, Literal
 
 from recorder.simulator.audio import AudioFormat
+from recorder.simulator.refusal import EventRefusedError
+from recorder.simulator.shapes import SettingsShape, check
 from recorder.simulator.vad import VadSettings
 
 _INSTRUCTIONS = (
@@ -36,16 +38,6 @@ _SEMANTIC_SILENCE_MS = {"low": 800, "medium": 500, "auto": 500, "high": 300}
 _NEWER_KEYS = {"reasoning", "parallel_tool_calls"}
 _READ_ONLY = {"id", "object", "expires_at"}
 _GA_FORMATS = {audio_format.mime: audio_format for audio_format in AudioFormat}
-
-
-class EventRefusedError(Exception):
-    """A client event the server answers with an `error` event; the session goes on."""
-
-    def __init__(self, code: str | None, message: str, *, param: str | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.param = param
 
 
 def merge(base: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
@@ -81,6 +73,9 @@ class Session:
         model: the model it reports.
         dialect: `ga` nests audio settings, `beta` is flat.
         overrides: the script's changes to the defaults.
+
+    Raises:
+        EventRefusedError: the overrides are not valid.
     """
 
     def __init__(
@@ -88,9 +83,10 @@ class Session:
     ) -> None:
         self.dialect = dialect
         build = _ga_session if dialect == "ga" else _beta_session
-        self.wire = merge(build(session_id, model), overrides)
+        self.wire = build(session_id, model)
         self._known = self.wire.keys() | _NEWER_KEYS
-        self._settled()
+        self._settle()
+        self._lay_over(overrides)
 
     def update(self, patch: Any, *, has_spoken: bool) -> None:
         """Apply a `session.update`.
@@ -110,45 +106,52 @@ class Session:
                 raise EventRefusedError(
                     "unknown_parameter", f"Unknown parameter: 'session.{key}'.", param=f"session.{key}"
                 )
+        self._lay_over(patch, keep_voice=has_spoken)
+
+    def _lay_over(self, patch: dict[str, Any], *, keep_voice: bool = False) -> None:
         before, voice = self.wire, self.voice
         try:
             self.wire = merge(before, patch)
-            self._settled()
-            _check_voice(changed=self.voice != voice, has_spoken=has_spoken)
+            self._settle()
+            _check_voice(changed=self.voice != voice, kept=keep_voice)
         except (EventRefusedError, TypeError, AttributeError, KeyError) as problem:
             self.wire = before
-            self._settled()
+            self._settle()
             if isinstance(problem, EventRefusedError):
                 raise
             raise EventRefusedError("invalid_type", "Invalid type in 'session'.", param="session") from None
 
-    def _settled(self) -> None:
+    def _settle(self) -> None:
         """Work out the effective settings once per change, not once per message."""
         wire = self.wire
         if self.dialect == "ga":
             audio_in, audio_out = wire["audio"]["input"], wire["audio"]["output"]
             self.input_format = _ga_format(audio_in["format"], "session.audio.input.format")
             self.output_format = _ga_format(audio_out["format"], "session.audio.output.format")
-            self.vad = _vad_settings(audio_in["turn_detection"])
-            self.transcription: dict[str, Any] | None = audio_in["transcription"]
-            self.voice = audio_out["voice"]
-            self.modalities: list[str] = wire["output_modalities"]
-            self.max_output_tokens = wire["max_output_tokens"]
+            detection, transcription, limit = audio_in["turn_detection"], audio_in["transcription"], "max_output_tokens"
+            self.voice, modalities = audio_out["voice"], wire["output_modalities"]
         else:
             self.input_format = _beta_format(wire["input_audio_format"])
             self.output_format = _beta_format(wire["output_audio_format"])
-            self.vad = _vad_settings(wire["turn_detection"])
-            self.transcription = wire["input_audio_transcription"]
-            self.voice = wire["voice"]
-            self.modalities = ["audio"] if "audio" in wire["modalities"] else ["text"]
-            self.max_output_tokens = wire["max_response_output_tokens"]
-        self.instructions: str = wire["instructions"] or ""
-        self.tools: list[dict[str, Any]] = wire["tools"] or []
-        self.tool_choice = wire["tool_choice"]
+            detection, transcription = wire["turn_detection"], wire["input_audio_transcription"]
+            self.voice, modalities, limit = wire["voice"], wire["modalities"], "max_response_output_tokens"
+        shared = {key: wire[key] for key in ("instructions", "tools", "tool_choice")}
+        self.vad = _vad_settings(detection)
+        self.transcription: dict[str, Any] | None = transcription
+        self.modalities: list[str] = modalities
+        self.max_output_tokens: int | str | None = wire[limit]
+        check(
+            {**shared, "transcription": transcription, "modalities": modalities, "max_output_tokens": wire[limit]},
+            SettingsShape,
+            param="session",
+        )
+        self.instructions: str = shared["instructions"] or ""
+        self.tools: list[dict[str, Any]] = shared["tools"] or []
+        self.tool_choice = shared["tool_choice"]
 
 
-def _check_voice(*, changed: bool, has_spoken: bool) -> None:
-    if changed and has_spoken:
+def _check_voice(*, changed: bool, kept: bool) -> None:
+    if changed and kept:
         message = "Cannot update a conversation's voice if assistant audio is present."
         raise EventRefusedError("cannot_update_voice", message, param="session.voice")
 

@@ -11,8 +11,9 @@ from websockets.exceptions import ConnectionClosed
 
 from recorder.simulator.dialect import rewritten, to_beta
 from recorder.simulator.ids import Lane
+from recorder.simulator.refusal import EventRefusedError
 from recorder.simulator.script import Inject, Script
-from recorder.simulator.session import EventRefusedError, Session
+from recorder.simulator.session import Session
 from recorder.simulator.truth import Truth
 
 
