@@ -121,7 +121,7 @@ def main() -> None:
 
 def _run() -> int:
     try:
-        code = app(prog_name="recorder", standalone_mode=False)
+        code = _call()
         sys.stdout.flush()
     except RecorderError as error:
         return _fail(error.message, error.hint, error.exit_code)
@@ -131,13 +131,19 @@ def _run() -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return _pipe_closed()
-    except SystemExit as ended:
-        if isinstance(ended.__context__, BrokenPipeError):  # typer has seen it first
-            return _pipe_closed()
-        raise
     except Exception as error:  # noqa: BLE001  the last line of defence: no traceback reaches a user unasked
         return _unexpected(error)
     return code if isinstance(code, int) else 0
+
+
+def _call() -> object:
+    """The application's result, or an exit code; typer's own answer to a closed pipe is undone."""
+    try:
+        return app(prog_name="recorder", standalone_mode=False)
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):
+            raise ended.__context__ from None
+        raise
 
 
 def _pipe_closed() -> int:
