@@ -132,7 +132,7 @@ async def test_voice_turn() -> None:
 
 
 async def test_barge_in() -> None:
-    log, truth = await run("barge_in")
+    log, truth = await run("barge_in", speed=8)
     done = [(response.status, response.status_reason) for response in truth.responses]
     assert done == [("cancelled", "turn_detected"), ("completed", None), ("completed", None)]
     first, second = truth.interruptions_by("script")
@@ -190,7 +190,7 @@ async def test_beta_names() -> None:
 
 
 async def test_push_to_talk() -> None:
-    log, truth = await run("push_to_talk")
+    log, truth = await run("push_to_talk", speed=8)
     assert [response.status for response in truth.responses] == ["cancelled", "completed", "completed"]
     assert [response.out_of_band for response in truth.responses] == [False, True, False]
     first, second = truth.interruptions_by("script")
