@@ -1,7 +1,8 @@
 """The fields of a message that every event row carries, out of any JSON: typed and fast, else lenient.
 
 Ids are read where they stand: at the top, or else in the `item` or `response` that the message is about. What is not
-of its type is bent where its meaning is plain (a number as id) and None otherwise; nothing raises.
+of its type is bent where its meaning is plain (a number as id) and None otherwise; nothing raises. Texts are such as
+Parquet and DuckDB can hold: NUL characters stay, lone surrogates do not.
 """
 
 from __future__ import annotations

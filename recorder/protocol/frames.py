@@ -147,13 +147,10 @@ class FrameDecoder:
             if start == 0:
                 self._needed = length
                 break
-            fault = faults[head]
-            if fault is None and length > _MAX_CONTROL_BYTES and head & _FIRST_CONTROL:
-                fault = "control frame too long"
-            if fault is not None or length >> 63:
-                self._lost = fault or "invalid frame length"
-                messages += self._abandon_fragments(self._lost)
-                messages.append(_raw(data[at:], self._lost))
+            fault = faults[head] or (_length_fault(head, length) if length > _MAX_CONTROL_BYTES else None)
+            if fault is not None:
+                self._lost = fault
+                messages += [*self._abandon_fragments(fault), _raw(data[at:], fault)]
                 return end
             stop = start + length
             if length > ceiling:
@@ -269,6 +266,12 @@ def _payload_place(data: bytes, at: int) -> tuple[int, int]:
     elif length == 127:
         length = int.from_bytes(data[at + 2 : at + 10])
     return start, length
+
+
+def _length_fault(head: int, length: int) -> str | None:
+    if head & _FIRST_CONTROL:
+        return "control frame too long"
+    return "invalid frame length" if length >> 63 else None
 
 
 def _shortest_form(marker: int, length: int) -> bool:
