@@ -57,5 +57,7 @@ def import_(
 
 
 def _words(result: ImportResult) -> Text:
-    words = WORDS.get(result.status) or output.printable(result.error or "")
-    return Text(words, STYLES[result.status])
+    if result.status in WORDS:
+        return Text(WORDS[result.status], STYLES[result.status])
+    where = "" if result.line is None else f"line {result.line:,}: "
+    return Text(output.printable(where + (result.error or "")), STYLES[result.status])

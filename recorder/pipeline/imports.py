@@ -35,12 +35,14 @@ class ImportResult(msgspec.Struct, frozen=True):
         status: "imported", "present" (the store had that session already) or "failed".
         session_id: whose recording it is; None where that could not be told.
         error: why it failed, or None.
+        line: where, or None.
     """
 
     file: str
     status: Status
     session_id: str | None = None
     error: str | None = None
+    line: int | None = None
 
 
 class _Pending(NamedTuple):
@@ -111,7 +113,7 @@ class _Importer:
         try:
             recording = open_recording(path)
         except ImportFormatError as error:
-            self.results[number] = ImportResult(str(path), "failed", error=error.message)
+            self.results[number] = ImportResult(str(path), "failed", error=error.problem, line=error.line)
             return
         session_id = recording.session_id
         if session_id in self._pending or session_id in self._recording or manifests.find(self._data_dir, session_id):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from recorder.analytics.engine import run_models
+from recorder.errors import StoreError
 from recorder.pipeline.seal import opened_at_ns
 from recorder.protocol.decode import SessionDecoder
 from recorder.store import segments
@@ -35,20 +36,27 @@ class LiveFacts(NamedTuple):
 
 
 class LiveSession:
-    """One journal, read as far as it has been written.
+    """One journal, read as far as it has been written. One that is no journal stays without events.
 
     Attributes:
         path: the journal.
         tables: its events so far.
         derived: rows of each model, as of the last `LiveSessions.refresh`.
+
+    Raises:
+        FileNotFoundError: it is gone.
     """
 
     def __init__(self, journal: JournalFile) -> None:
         self.path: Path = journal.path
         self.tables = SessionTables(journal.session_id)
         self.derived: dict[str, Any] = {}
-        self._tail: JournalTail | None = JournalTail(journal.path)
         self._decoder = SessionDecoder()
+        self._tail: JournalTail | None = None
+        try:
+            self._tail = JournalTail(journal.path)
+        except StoreError as error:
+            log.error("%s", error)  # noqa: TRY400 - the message says it all
 
     def advance(self) -> bool:
         """Decode what was added to the journal; whether there was anything.
