@@ -79,6 +79,12 @@ def _is_gone(pid: int) -> bool:
     return True
 
 
+@pytest.fixture(scope="session")
+def start_recorder() -> type[RecorderProcess]:
+    """For recordings that several tests look at; whoever starts a process stops it."""
+    return RecorderProcess
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Iterator[Path]:
     """A store whose rings are removed with it."""
