@@ -8,6 +8,7 @@ out of the messages. SQL sees `events` and `appends` as one view, `events`.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import attrgetter
 
 import pyarrow as pa
 
@@ -53,15 +54,16 @@ PARTS = pa.schema(
     ]
 )
 
+_values = attrgetter(*("recorded_at_ns" if name == "recorded_at" else name for name in EVENTS.names))
+
 
 def events_table(events: Iterable[RecordedEvent]) -> pa.Table:
     """Rows of the `events` schema, in the order given."""
     rows = list(events)
-    columns: dict[str, list[object]] = {
-        name: [getattr(event, "recorded_at_ns" if name == "recorded_at" else name) for event in rows]
-        for name in EVENTS.names
-    }
-    arrays = [pa.array(columns[field.name], type=field.type) for field in EVENTS]
+    if not rows:
+        return EVENTS.empty_table()
+    columns = zip(*map(_values, rows), strict=True)
+    arrays = [pa.array(values, type=field.type) for values, field in zip(columns, EVENTS, strict=True)]
     return pa.Table.from_arrays(arrays, schema=EVENTS)
 
 

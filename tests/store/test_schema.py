@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from recorder.protocol.envelope import Part, RecordedEvent
+from recorder.store.schema import EVENTS, PARTS, events_table, parts_table
+from recorder.store.segments import recorded_events
+
+EVENTS_OF_ALL_KINDS = [
+    RecordedEvent("s", 0, "recorder", None, None, "recorder.session_opened", payload="{}"),
+    RecordedEvent(
+        session_id="s", position=1, direction="server", recorded_at_ns=2**62 + 1, monotonic_ns=-5, type="odd é",
+        event_id="e", response_id="r", item_id="i", call_id="c", previous_item_id="p", output_index=1,
+        content_index=2**31 - 1, payload="", audio_ms=0.1, opcode=1, wire_bytes=2**40, redacted=True,
+        parts=(Part(0, 3, "audio", "base64", b""), Part(1, 9, "image", "base64", bytes(range(256)))),
+    ),
+    RecordedEvent("s", 2, "client", 0, 0, None, opcode=2, parts=(Part(0, 0, "binary", "raw", b"\xff"),)),
+]  # fmt: skip
+
+
+def test_every_field_survives() -> None:
+    events, parts = events_table(EVENTS_OF_ALL_KINDS), parts_table(EVENTS_OF_ALL_KINDS)
+
+    assert events.schema.equals(EVENTS)
+    assert parts.schema.equals(PARTS)
+    assert list(recorded_events(events, parts)) == EVENTS_OF_ALL_KINDS
+
+
+def test_no_events_make_typed_tables() -> None:
+    assert events_table([]).schema.equals(EVENTS)
+    assert parts_table([]).schema.equals(PARTS)
+    assert list(recorded_events(events_table([]), parts_table([]))) == []
