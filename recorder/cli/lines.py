@@ -100,7 +100,7 @@ def remarks(item: Item) -> list[str]:
         found.append(f"interrupted: {about}{item.heard_ms:,.0f} of {item.audio_ms:,.0f} ms heard")
     elif item.interrupted:
         found.append("interrupted")
-    if item.status not in (None, "completed"):
+    if item.status not in (None, "completed") and not item.interrupted:
         found.append(printable(item.status or ""))
     if item.deleted:
         found.append("deleted")

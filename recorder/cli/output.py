@@ -23,6 +23,12 @@ from rich.text import Text
 WIDE: Final = 1_000_000
 """Columns of an output that is no terminal: nothing is cut or wrapped for a pipe."""
 
+LEGIBLE: Final = 10
+"""Columns of the terminal that a cell keeps at least when a table is narrowed."""
+
+GAP: Final = 2
+"""Blanks between the columns of a table."""
+
 JOINERS: Final = frozenset("\u200c\u200d")
 """Format characters that scripts and emoji need, and that move no cursor."""
 
@@ -86,7 +92,11 @@ def note(message: str) -> None:
 
 
 def print_table(
-    headings: Sequence[str], rows: Iterable[Sequence[str | Text]], *, right: frozenset[int] = frozenset()
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str | Text]],
+    *,
+    right: frozenset[int] = frozenset(),
+    shrink: frozenset[int] | None = None,
 ) -> None:
     """Print a table.
 
@@ -94,14 +104,54 @@ def print_table(
         headings: one a column.
         rows: cells as they shall appear. Strings are made printable here; a Text is taken as it is.
         right: the columns, by number, that are set flush right.
+        shrink: the columns that give way on a narrow terminal; None for all.
     """
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False)
+    cells = [[Text(printable(cell)) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    natural = natural_widths(headings, cells)
+    rigid = set() if shrink is None else set(range(len(headings))) - shrink
+    least = [width if number in rigid else min(LEGIBLE, width) for number, width in enumerate(natural)]
+    room = console().width - GAP * (len(headings) - 1)
+    widths = _narrowed(natural, least, room) if sys.stdout.isatty() else natural
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for number, heading in enumerate(headings):
         justify: Literal["left", "right"] = "right" if number in right else "left"
-        table.add_column(Text(printable(heading)), justify=justify, overflow="ellipsis", no_wrap=True)
-    for row in rows:
-        table.add_row(*(Text(printable(cell)) if isinstance(cell, str) else cell for cell in row))
+        title = Text(printable(heading))
+        table.add_column(title, justify=justify, overflow="ellipsis", no_wrap=True, width=widths[number])
+    for row in cells:
+        table.add_row(*row)
     print_block(table)
+
+
+def _narrowed(widths: list[int], least: list[int], room: int) -> list[int]:
+    """Take from the widest columns until all fit, or none can give any more. All are of a terminal's size."""
+    narrowed = [min(width, room) for width in widths]
+    for _ in range(max(0, sum(narrowed) - room)):
+        spare = [number for number, width in enumerate(narrowed) if width > least[number]]
+        if not spare:
+            break
+        narrowed[max(spare, key=narrowed.__getitem__)] -= 1
+    return narrowed
+
+
+def natural_widths(headings: Sequence[str], rows: Sequence[Sequence[Text]]) -> list[int]:
+    """How wide each column would be if nothing were cut."""
+    columns = [[heading, *(row[number] for row in rows)] for number, heading in enumerate(map(Text, headings))]
+    return [max(cell.cell_len for cell in column) for column in columns]
+
+
+def fits(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Whether a table of these leaves each column at least `LEGIBLE` or its own width."""
+    widths = natural_widths(headings, [[Text(cell) for cell in row] for row in rows])
+    return sum(min(LEGIBLE, width) + GAP for width in widths) - GAP <= console().width
+
+
+def print_records(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows with one line a column: for tables that are wider than any terminal."""
+    width = max(map(len, map(printable, headings)), default=0)
+    for number, row in enumerate(rows, start=1):
+        print_line(Text(f"── row {number:,} ──", "dim"))
+        for heading, cell in zip(headings, row, strict=True):
+            print_line(Text.assemble((f"{printable(heading):<{width}}  ", "bold"), printable(cell)))
 
 
 def to_json(value: object) -> str:

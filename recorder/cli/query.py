@@ -85,6 +85,10 @@ def _csv_cell(value: object) -> object:
 
 def _print_frame(frame: pl.DataFrame) -> None:
     right = frozenset(number for number, kind in enumerate(frame.dtypes) if kind.is_numeric())
-    output.print_table(frame.columns, (list(map(output.plain, row)) for row in frame.iter_rows()), right=right)
+    rows = [list(map(output.plain, row)) for row in frame.iter_rows()]
+    if output.fits(frame.columns, rows):
+        output.print_table(frame.columns, rows, right=right)
+    else:
+        output.print_records(frame.columns, rows)
     if frame.is_empty():
         output.note("no rows")

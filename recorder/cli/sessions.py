@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import pairwise
@@ -20,19 +21,12 @@ EXAMPLES = (
     ("recorder sessions --limit 0 --json | jq '.[].duration_seconds'", "all, for a program"),
 )
 
-HEADINGS = (
-    "SESSION",
-    "OPENED",
-    "MODEL",
-    "STATUS",
-    "LENGTH",
-    "TURNS",
-    "RESP.",
-    "INTERR.",
-    "TOKENS",
-    "1ST AUDIO P50",
-)
+HEADINGS = ("SESSION", "OPENED", "MODEL", "STATUS", "LENGTH", "TURNS", "RESP", "INTR", "TOKENS", "AUDIO P50")
 NUMBERS = frozenset(range(4, 10))
+MODEL = frozenset({2})
+LESS = frozenset({6, 7, 8})
+"""Columns that are left out on a terminal narrower than `WIDE`."""
+WIDE = 96
 SHORTEST = 8
 """Characters of an id that are shown at least."""
 
@@ -89,7 +83,7 @@ def sessions(
         output.note("no sessions" + (" match" if conditions else " recorded yet"))
         return
     prefixes = unique_prefixes(ids)
-    output.print_table(HEADINGS, [_cells(row, prefixes[row["session_id"]]) for row in rows], right=NUMBERS)
+    _print(_cells(row, prefixes[row["session_id"]]) for row in rows)
     if len(rows) == limit < len(ids) and not conditions:
         output.note(f"{limit} of {len(ids):,} sessions; --limit 0 lists all")
 
@@ -113,10 +107,20 @@ def _common(one: str, other: str) -> int:
     return length
 
 
+def _print(rows: Iterable[list[str | Text]]) -> None:
+    shown = [n for n in range(len(HEADINGS)) if n not in LESS or output.console().width >= WIDE]
+    output.print_table(
+        [HEADINGS[n] for n in shown],
+        [[row[n] for n in shown] for row in rows],
+        right=frozenset(place for place, n in enumerate(shown) if n in NUMBERS),
+        shrink=MODEL,
+    )
+
+
 def _cells(row: dict[str, Any], prefix: str) -> list[str | Text]:
     return [
         prefix,
-        output.local_time(row["opened_at"]),
+        _opened(row["opened_at"]),
         row["model"] or "–",
         _status(row["status"]),
         output.seconds(row["duration_seconds"]),
@@ -128,6 +132,14 @@ def _cells(row: dict[str, Any], prefix: str) -> list[str | Text]:
     ]
 
 
+def _opened(moment: datetime | None) -> str:
+    """In the reader's time zone; the year only where it is another."""
+    if moment is None:
+        return "–"
+    local, now = moment.astimezone(), datetime.now().astimezone()
+    return local.strftime("%m-%d %H:%M" if local.year == now.year else "%Y-%m-%d")
+
+
 def _status(status: str) -> Text:
     styles = {"running": "bold green", "refused": "red", "lost": "yellow"}
-    return Text(f"● {status}" if status == "running" else f"  {status}", styles.get(status, ""))
+    return Text(f"● {status}" if status == "running" else output.printable(status), styles.get(status, ""))

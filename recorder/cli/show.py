@@ -134,7 +134,7 @@ def _print_head(session_id: str, facts: dict[str, Any]) -> None:
 
 def _print_facts(facts: list[tuple[str, str]]) -> None:
     table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold", no_wrap=True)
+    table.add_column(style="bold", no_wrap=True, min_width=max(len(name) for name, _ in facts))
     table.add_column(overflow="ellipsis", no_wrap=True)
     label = ""
     for name, words in facts:

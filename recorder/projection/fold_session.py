@@ -42,7 +42,10 @@ def _closed(fold: Fold, _event: RecordedEvent, _message: Object) -> None:
 
 
 def _error(fold: Fold, _event: RecordedEvent, message: Object) -> None:
-    refused = json.identifier(json.child(message, "error"), "event_id")
+    error = json.child(message, "error")
+    if (json.text(error, "code") or "").startswith("input_audio_buffer_commit"):
+        fold.input.commit_refused()
+    refused = json.identifier(error, "event_id")
     item = fold.created_by.pop(refused, None) if refused else None
     if item is not None and not item.confirmed:
         fold.items.remove(item)
@@ -119,6 +122,7 @@ def _response_done(fold: Fold, event: RecordedEvent, message: Object) -> None:
 
 
 def _cut(fold: Fold, event: RecordedEvent, _message: Object) -> None:
+    """The client plays no further, whatever the server makes of it."""
     if event.monotonic_ns is not None:
         fold.playback.cut(event.monotonic_ns)
 
@@ -130,6 +134,7 @@ HANDLERS: Final[Handlers] = {
     ("client", "input_audio_buffer.clear"): _ask_clear,
     ("client", "response.create"): _ask_response,
     ("client", "response.cancel"): _cut,
+    ("client", "conversation.item.truncate"): _cut,
     ("client", "output_audio_buffer.clear"): _cut,
     ("server", "output_audio_buffer.cleared"): _cut,
     ("server", "error"): _error,

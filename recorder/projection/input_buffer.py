@@ -28,6 +28,11 @@ class InputBuffer:
         """The client asked to commit. What it appends before the server answers belongs to the next turn."""
         self._commits.append(self._appended_ms)
 
+    def commit_refused(self) -> None:
+        """The server refused the oldest commit that it had not answered."""
+        if self._commits:
+            self._commits.popleft()
+
     def ask_clear(self) -> None:
         """The client asked to clear."""
         self._clears.append(self._appended_ms)

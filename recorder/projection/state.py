@@ -31,7 +31,7 @@ class Item(msgspec.Struct):
         type: `message`, `function_call`, `function_call_output`, `mcp_call` …
         role: `user`, `assistant`, `system`; None for items that are no messages.
         status: `in_progress`, `completed`, `incomplete`; None where never said.
-        position: of the event that first named the item. Evidence.
+        position: of the event that made the item. Evidence.
         at_ns: its monotonic time; None where unknown.
         response_id: of the response that made it.
         content: its parts, by content index.

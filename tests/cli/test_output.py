@@ -60,6 +60,20 @@ def test_json_lists_are_valid(rows: list[object], capsys: pytest.CaptureFixture[
     assert json.loads(capsys.readouterr().out) == rows
 
 
+@given(
+    columns=st.lists(st.tuples(st.integers(0, 300), st.integers(0, 30)), min_size=1, max_size=8),
+    room=st.integers(1, 200),
+)
+def test_the_widest_columns_give_way(columns: list[tuple[int, int]], room: int) -> None:
+    widths = [max(width, least) for width, least in columns]
+    least = [min(width, room) for _, width in columns]
+    narrowed = output._narrowed(widths, least, room)
+    assert all(low <= now <= before for low, now, before in zip(least, narrowed, widths, strict=True))
+    assert sum(narrowed) <= max(room, sum(least))
+    if sum(widths) <= room:
+        assert narrowed == widths
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [(None, "–"), (0.0, "0 ms"), (0.34, "340 ms"), (12.34, "12.3 s"), (245.0, "4:05"), (3723.4, "1:02:03")],

@@ -181,6 +181,20 @@ def test_a_barge_in_without_truncation_is_estimated(session: Session) -> None:
     assert not item.truncated
 
 
+@pytest.mark.parametrize(
+    "stop",
+    [
+        {"type": "response.cancel"},
+        {"type": "output_audio_buffer.clear"},
+        {"type": "conversation.item.truncate", "item_id": "a", "audio_end_ms": 60_000},
+    ],
+)
+def test_a_client_that_stops_has_heard_so_far(session: Session, stop: dict[str, Any]) -> None:
+    later = {"type": "rate_limits.updated", "rate_limits": []}
+    item = project(session(("server", audio_delta("a", 2000), 1.0), ("client", stop, 1.25), ("server", later, 9.0)))
+    assert [(item.heard_ms, item.heard_estimated, item.interrupted) for item in item.items] == [(250.0, True, True)]
+
+
 def test_heard_is_unknown_without_times(session: Session) -> None:
     item = project(session(("server", audio_delta("a", 2000)))).items[0]
     assert (item.audio_ms, item.heard_ms) == (2000.0, None)
@@ -291,6 +305,19 @@ def test_uncommitted_audio_by_client_commit_and_clear(session: Session) -> None:
     waiting = [project(events, at=position).uncommitted_audio_ms for position in range(9)]
     assert waiting == [0, 100, 200, 200, 300, 100, 100, 200, 100]
     assert project(events).items[0].audio_ms == 200.0
+
+
+def test_a_refused_commit_is_forgotten(session: Session) -> None:
+    append = ("client", {"type": "input_audio_buffer.append", "audio": pcm(100)})
+    events = session(
+        ("client", {"type": "input_audio_buffer.commit"}),
+        ("server", {"type": "error", "error": {"code": "input_audio_buffer_commit_empty"}}),
+        append,
+        ("client", {"type": "input_audio_buffer.commit"}),
+        ("server", {"type": "input_audio_buffer.committed", "item_id": "u"}),
+    )
+    state = project(events)
+    assert (state.items[0].audio_ms, state.uncommitted_audio_ms) == (100.0, 0.0)
 
 
 def test_uncommitted_audio_by_server_vad(session: Session) -> None:
