@@ -22,7 +22,7 @@ from recorder.protocol.envelope import Part, RecordedEvent
 from recorder.store import layout
 from recorder.store.schema import APPEND_TYPES, EVENTS, FORMAT_VERSION, PARTS, events_table, parts_table
 
-VERSION_KEY: Final = b"recorder.format_version"
+VERSION_KEY: Final = "recorder.format_version"
 ROW_GROUP: Final = 262_144
 _PART_BYTES_A_GROUP: Final = 64 << 20  # a row group is held in memory: parts are big
 _BATCH: Final = 8_192
@@ -169,18 +169,19 @@ def column_digests() -> dict[str, str]:
 
 def _write_parquet(table: pa.Table, file: BinaryIO) -> None:
     schema = table.schema
-    key = [name for name in ("session_id", "position", "part_no") if name in schema.names]
-    pq.write_table(
-        table.replace_schema_metadata({VERSION_KEY: str(FORMAT_VERSION).encode()}),
+    key = [(name, "ascending") for name in ("session_id", "position", "part_no") if name in schema.names]
+    with pq.ParquetWriter(
         file,
+        schema,
         compression="zstd",
         compression_level=3,
         use_dictionary=[field.name for field in schema if _is_text(field.type) and field.name not in _WIRE_TEXT],
         column_encoding={field.name: "DELTA_BINARY_PACKED" for field in schema if _is_whole(field.type)},
-        row_group_size=_rows_a_group(table),
         store_schema=False,  # Parquet's own types say it all; Arrow's copy is a third of a small file
-        sorting_columns=pq.SortingColumn.from_ordering(schema, [(name, "ascending") for name in key]) if key else None,
-    )
+        sorting_columns=pq.SortingColumn.from_ordering(schema, key),
+    ) as writer:
+        writer.add_key_value_metadata({VERSION_KEY: str(FORMAT_VERSION)})
+        writer.write_table(table, row_group_size=_rows_a_group(table))
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -227,7 +228,7 @@ def read(
 
 
 def _check_version(path: Path) -> None:
-    found = int((pq.read_metadata(path).metadata or {}).get(VERSION_KEY, b"0"))
+    found = int((pq.read_metadata(path).metadata or {}).get(VERSION_KEY.encode(), b"0"))
     if found > FORMAT_VERSION:
         raise NewerFormatError(str(path), found, FORMAT_VERSION)
 
