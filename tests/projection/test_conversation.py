@@ -191,8 +191,8 @@ def test_a_barge_in_without_truncation_is_estimated(session: Session) -> None:
 )
 def test_a_client_that_stops_has_heard_so_far(session: Session, stop: dict[str, Any]) -> None:
     later = {"type": "rate_limits.updated", "rate_limits": []}
-    item = project(session(("server", audio_delta("a", 2000), 1.0), ("client", stop, 1.25), ("server", later, 9.0)))
-    assert [(item.heard_ms, item.heard_estimated, item.interrupted) for item in item.items] == [(250.0, True, True)]
+    state = project(session(("server", audio_delta("a", 2000), 1.0), ("client", stop, 1.25), ("server", later, 9.0)))
+    assert [(item.heard_ms, item.heard_estimated, item.interrupted) for item in state.items] == [(250.0, True, True)]
 
 
 def test_heard_is_unknown_without_times(session: Session) -> None:
