@@ -84,6 +84,7 @@ def simulate(
         port=port,
         speed=speed,
         truth_dir=truth,
+        keep_truths=False,
         compression=compression,
         ping_interval=ping_interval or None,
     )

@@ -177,7 +177,8 @@ class Player:
                 self._listened_to = self._answer.get("item_id")
                 await self._sleep(max(0.0, value - self._played_ms()))
             case "pause":
-                await self._sleep(value)
+                # With the microphone on, time is what it sends: so voices stand at the same place in every run.
+                await (self._microphone.stream(value) if self._microphone.is_on else self._sleep(value))
             case "close":
                 close: Close = value
                 await self._socket.close(close.code, close.reason)

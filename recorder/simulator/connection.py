@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Coroutine
 from typing import Any
@@ -132,7 +133,8 @@ class Connection:
 
     async def _handle(self, event: dict[str, Any]) -> None:
         name = event.get("type")
-        self.truth.client_events.append(name if isinstance(name, str) else UNTYPED)
+        # Interned, since a long load run counts millions of the same few names.
+        self.truth.client_events.append(sys.intern(name) if isinstance(name, str) else UNTYPED)
         if name is None:
             message = "Missing required parameter: 'type'."
             raise EventRefusedError("missing_required_parameter", message, param="type")

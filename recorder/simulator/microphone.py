@@ -41,10 +41,15 @@ class Microphone:
         self._log = log
         self._format = audio_format
         self._speed = speed
-        self._voice_ms = 0.0
-        self._voice_begins = False
-        self._spoken = asyncio.Event()
+        self._voice = (0.0, 0.0)
+        self._target_ms = 0.0
+        self._reached = asyncio.Event()
         self._stream: asyncio.Task[None] | None = None
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it streams."""
+        return self._stream is not None
 
     async def on(self) -> None:
         """Start to stream."""
@@ -54,19 +59,25 @@ class Microphone:
     async def off(self) -> None:
         """Stop to stream, between two appends."""
         stream, self._stream = self._stream, None
-        self._spoken.set()
         if stream is not None:
             await stream
 
     async def speak(self, length_ms: float) -> None:
-        """Speak for `length_ms` (whole appends); a microphone that was off is on just for that time."""
-        self._voice_ms, self._voice_begins = length_ms, True
-        self._spoken.clear()
-        push_to_talk = self._stream is None
+        """Speak for `length_ms`; a microphone that was off is on just for that time."""
+        start = self._log.audio_sent_ms
+        self._voice = (start, start + length_ms)
+        self._log.voices.append(self._voice)
+        push_to_talk = not self.is_on
         await self.on()
-        await self._spoken.wait()
+        await self.stream(length_ms)
         if push_to_talk:
             await self.off()
+
+    async def stream(self, length_ms: float) -> None:
+        """Wait until `length_ms` more of audio was sent, or the connection is gone."""
+        self._target_ms = self._log.audio_sent_ms + length_ms
+        self._reached.clear()
+        await self._reached.wait()
 
     async def _run(self) -> None:
         started, sent = time.monotonic(), 0
@@ -80,27 +91,18 @@ class Microphone:
         except ConnectionClosed:
             pass  # the reader sees it too
         finally:
-            self._spoken.set()
+            self._stream = None
+            self._reached.set()
 
     async def _append(self) -> None:
         position = self._log.audio_sent_ms
-        voiced = min(float(CHUNK_MS), self._voice_ms)
+        start, end = self._voice
         samples = np.zeros(self._format.rate * CHUNK_MS // 1000, dtype=np.int16)
-        if voiced > 0:
-            voice = synthesize(position, voiced, self._format.rate, pitch_hz=_PITCH_HZ)
+        if start <= position < end:
+            voice = synthesize(position, min(CHUNK_MS, end - position), self._format.rate, pitch_hz=_PITCH_HZ)
             samples[: len(voice)] = voice
-            self._note_voice(position, position + voiced)
         self._log.audio_sent_ms += CHUNK_MS
         audio = pybase64.b64encode_as_string(self._format.encode(samples))
         await self._send({"type": "input_audio_buffer.append", "audio": audio})
-        if voiced > 0:
-            self._voice_ms -= voiced
-            if self._voice_ms <= 0:
-                self._spoken.set()
-
-    def _note_voice(self, start: float, end: float) -> None:
-        voices = self._log.voices
-        if self._voice_begins:
-            self._voice_begins = False
-            voices.append((start, end))
-        voices[-1] = (voices[-1][0], end)
+        if self._log.audio_sent_ms >= self._target_ms:
+            self._reached.set()

@@ -41,6 +41,7 @@ class Simulator:
         port: port to listen on; 0 takes a free one.
         speed: divides all delays; voice detection and the logic of turns do not depend on it.
         truth_dir: where each connection's truth is written when it ends.
+        keep_truths: whether `truths` keeps those of closed connections; a server that runs for days should not.
         compression: whether to accept permessage-deflate.
         ping_interval: seconds between pings to the client; None sends none.
 
@@ -60,6 +61,7 @@ class Simulator:
         port: int = 0,
         speed: float = 1.0,
         truth_dir: Path | None = None,
+        keep_truths: bool = True,
         compression: bool = True,
         ping_interval: float | None = 20.0,
     ) -> None:
@@ -72,6 +74,7 @@ class Simulator:
         self._port = port
         self._speed = speed
         self._truth_dir = truth_dir
+        self._keep_truths = keep_truths
         self._compression = compression
         self._ping_interval = ping_interval
         self._numbers = count(1)
@@ -145,6 +148,8 @@ class Simulator:
         finally:
             if self._truth_dir is not None:
                 connection.truth.write(self._truth_dir)
+            if not self._keep_truths:
+                self.truths.remove(connection.truth)
             self._open -= 1
             if not self._open:
                 self._idle.set()

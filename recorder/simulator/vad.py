@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recorder.simulator.audio import Samples
 
@@ -77,6 +78,7 @@ class VoiceDetector:
         self.speaking = False
         self._voiced_frames = 0
         self._silent_ms = 0
+        self._edge_ms: float | None = None
         self._frame_start_ms = self._voice_start_ms = 0.0
         self._frame_end_ms = self._voice_end_ms = 0.0
 
@@ -102,8 +104,13 @@ class VoiceDetector:
 
     def _frame(self, frame: Samples, voiced: bool) -> SpeechStarted | SpeechStopped | None:
         start, self.position_ms = self.position_ms, self.position_ms + FRAME_MS
+        loud = np.flatnonzero(np.abs(frame.astype(np.int32)) >= _LOUD_SAMPLE) * FRAME_MS / len(frame) + start
         if voiced:
-            return self._voiced(frame, start)
+            return self._voiced(start, loud)
+        # A voice's edge may lie in a frame that as a whole is not loud: it belongs to the voice all the same.
+        if self._voiced_frames and len(loud):
+            self._voice_end_ms = float(loud[-1])
+        self._edge_ms = float(loud[0]) if len(loud) else None
         self._voiced_frames = 0
         self._silent_ms += FRAME_MS
         if self.speaking and self._silent_ms >= self.settings.silence_duration_ms:
@@ -112,14 +119,14 @@ class VoiceDetector:
             return SpeechStopped(round(self._frame_end_ms + padding), self._voice_end_ms)
         return None
 
-    def _voiced(self, frame: Samples, start: float) -> SpeechStarted | None:
-        loud = np.flatnonzero(np.abs(frame.astype(np.int32)) >= _LOUD_SAMPLE) * FRAME_MS / len(frame)
-        first, last = (loud[0], loud[-1]) if len(loud) else (0.0, float(FRAME_MS))
+    def _voiced(self, start: float, loud: NDArray[np.float64]) -> SpeechStarted | None:
+        first, last = (float(loud[0]), float(loud[-1])) if len(loud) else (start, start + FRAME_MS)
         self._silent_ms = 0
         self._voiced_frames += 1
-        self._frame_end_ms, self._voice_end_ms = start + FRAME_MS, start + float(last)
+        self._frame_end_ms, self._voice_end_ms = start + FRAME_MS, last
         if self._voiced_frames == 1 and not self.speaking:
-            self._frame_start_ms, self._voice_start_ms = start, start + float(first)
+            self._frame_start_ms = start
+            self._voice_start_ms = first if self._edge_ms is None else self._edge_ms
         if self.speaking or self._voiced_frames < _FRAMES_TO_START:
             return None
         self.speaking = True

@@ -324,6 +324,15 @@ async def test_stopping_closes_connections_and_completes_their_truth(tmp_path: P
     assert written["close"] == {"by": "server", "code": 1001, "reason": ""}
 
 
+async def test_truths_need_not_be_kept() -> None:
+    async with Simulator(keep_truths=False) as simulator:
+        async with connect(simulator.url, proxy=None) as socket:
+            await Peer(socket).until("session.created")
+            assert len(simulator.truths) == 1
+        await simulator.idle()
+        assert simulator.truths == []
+
+
 async def test_an_address_in_use_is_said_so(simulator: Simulator) -> None:
     port = int(simulator.url.split(":")[2].split("/")[0])
     with pytest.raises(ListenError, match="address already in use"):
