@@ -7,10 +7,12 @@ sessions alike, for trusted SQL and, in a sandbox, for anybody's.
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -57,14 +59,23 @@ def run_models(
         The rows of each model that is not internal, with the declared columns, ordered by the model's key.
     """
     chosen = built_in_models() if models is None else models
-    config: dict[str, Any] = {} if threads is None else {"threads": threads}
-    with duckdb.connect(config=config) as connection:
+    with _database(os.getpid(), threads).cursor() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.register("events", events)
         connection.register("event_types", _event_types())
         for model in chosen.values():
-            connection.execute(f"CREATE TEMP TABLE {_name(model.name)} AS {model.query}")
-        return {model.name: _rows(connection, model) for model in chosen.values() if not model.internal}
+            connection.execute(f"CREATE TEMP TABLE {_name(model.name)} AS {_typed_query(model)}")
+        return {
+            model.name: connection.sql(f"FROM {_name(model.name)}").to_arrow_table()
+            for model in chosen.values()
+            if not model.internal
+        }
+
+
+@cache
+def _database(process: int, threads: int | None) -> duckdb.DuckDBPyConnection:  # noqa: ARG001 (no sharing after a fork)
+    """An empty database in memory, opened once: opening takes longer than some models."""
+    return duckdb.connect(config={} if threads is None else {"threads": threads})
 
 
 class Engine:
@@ -235,10 +246,13 @@ def _event_types() -> pa.Table:
     )
 
 
-def _rows(connection: duckdb.DuckDBPyConnection, model: Model) -> pa.Table:
+def _typed_query(model: Model) -> str:
+    """The model's query with its declared columns and types, ordered by its key; an internal model's as it is."""
+    if not model.columns:
+        return model.query
     columns = ", ".join(f"CAST({_name(column.name)} AS {column.type}) AS {column.name}" for column in model.columns)
     order = ", ".join(_name(name) for name in model.key)
-    return connection.sql(f"SELECT {columns} FROM {_name(model.name)} ORDER BY {order}").to_arrow_table()
+    return f"SELECT {columns} FROM ({model.query}\n) ORDER BY {order}"
 
 
 def _view_columns() -> dict[str, dict[str, str]]:

@@ -32,9 +32,12 @@ attributed AS (
   FROM (FROM rows WHERE response_id IS NULL) AS rows
   ASOF JOIN numbered ON numbered.session_id = rows.session_id AND numbered.start_position <= rows.position
 )
-SELECT * REPLACE (
-  coalesce(item_id, last_value(item_id IGNORE NULLS) OVER (
-    PARTITION BY session_id, response_no ORDER BY position
-  )) AS item_id
-)
-FROM attributed
+-- Content without an item id belongs to the item that the response spoke of last.
+SELECT * FROM attributed WHERE item_id IS NOT NULL OR NOT (type LIKE 'response.%.delta' OR type LIKE 'response.output%')
+UNION ALL
+SELECT loose.* REPLACE (told.item_id AS item_id)
+FROM (
+  FROM attributed WHERE item_id IS NULL AND (type LIKE 'response.%.delta' OR type LIKE 'response.output%')
+) AS loose
+ASOF LEFT JOIN (FROM attributed WHERE item_id IS NOT NULL) AS told
+  ON told.session_id = loose.session_id AND told.response_no = loose.response_no AND told.position < loose.position

@@ -48,9 +48,9 @@ margins AS (
 bounded AS (
   SELECT margins.*, sent.end_ms AS sent_ms
   FROM margins
-  ASOF LEFT JOIN input_audio AS sent
+  LEFT JOIN input_audio AS sent
     ON sent.session_id = margins.session_id
-    AND sent.position < coalesce(margins.stop_position, margins.start_position)
+    AND sent.position = coalesce(margins.stop_position, margins.start_position)
 ),
 ended AS (
   SELECT
@@ -65,27 +65,41 @@ voices AS (
       THEN least(audio_start_ms + prefix_ms, sent_ms, voice_end_ms) END AS voice_start_ms
   FROM ended
 ),
-begun AS (
-  SELECT voices.*, carrier.at_ns AS voice_start_at_ns
-  FROM voices
-  ASOF LEFT JOIN input_audio AS carrier
-    ON carrier.session_id = voices.session_id AND carrier.end_ms > voices.voice_start_ms
+-- Both ends in one search of the appends: the voice starts in the one that goes past that millisecond, and ends in the
+-- one that reaches it. (A nanosecond more turns "past" into "reaches".)
+carried AS (
+  SELECT wanted.session_id, wanted.first_position, wanted.is_end, carrier.at_ns, carrier.position
+  FROM (
+    SELECT session_id, first_position, false AS is_end, voice_start_ms + 1e-6 AS ms FROM voices
+    UNION ALL
+    SELECT session_id, first_position, true, voice_end_ms FROM voices
+  ) AS wanted
+  ASOF JOIN (FROM input_audio WHERE is_append) AS carrier
+    ON carrier.session_id = wanted.session_id AND carrier.end_ms >= wanted.ms
+),
+carriers AS (
+  SELECT
+    session_id, first_position,
+    any_value(at_ns) FILTER (NOT is_end) AS voice_start_at_ns,
+    any_value(at_ns) FILTER (is_end) AS voice_end_at_ns,
+    any_value(position) FILTER (is_end) AS voice_end_position
+  FROM carried
+  GROUP BY session_id, first_position
 )
 SELECT
-  begun.session_id,
-  row_number() OVER (PARTITION BY begun.session_id ORDER BY begun.first_position) AS speech_no,
-  begun.item_id,
-  begun.started_at_ns,
-  begun.stopped_at_ns,
-  begun.audio_start_ms,
-  begun.audio_end_ms,
-  begun.voice_start_ms,
-  begun.voice_end_ms,
-  begun.voice_start_at_ns,
-  carrier.at_ns AS voice_end_at_ns,
-  carrier.position AS voice_end_position,
-  begun.start_position,
-  begun.stop_position
-FROM begun
-ASOF LEFT JOIN input_audio AS carrier
-  ON carrier.session_id = begun.session_id AND carrier.end_ms >= begun.voice_end_ms
+  session_id,
+  row_number() OVER (PARTITION BY session_id ORDER BY first_position) AS speech_no,
+  voices.item_id,
+  voices.started_at_ns,
+  voices.stopped_at_ns,
+  voices.audio_start_ms,
+  voices.audio_end_ms,
+  voices.voice_start_ms,
+  voices.voice_end_ms,
+  carriers.voice_start_at_ns,
+  carriers.voice_end_at_ns,
+  carriers.voice_end_position,
+  voices.start_position,
+  voices.stop_position
+FROM voices
+LEFT JOIN carriers USING (session_id, first_position)

@@ -4,56 +4,51 @@ WITH spoken AS (
   JOIN (SELECT * RENAME (session_id AS speech_session, item_id AS speech_item) FROM speech) AS speech
     ON speech.speech_session = item_facts.session_id AND speech.stop_position = item_facts.commit_cause_position
 ),
--- What the input buffer held at a commit: all that was appended since it was last emptied.
-emptied AS (
-  SELECT session_id, position
-  FROM wire_events
-  WHERE direction = 'server' AND type IN ('input_audio_buffer.committed', 'input_audio_buffer.cleared')
-),
-held AS (
-  SELECT item_facts.session_id, item_facts.item_id, item_facts.committed_position, emptied.position AS emptied_position
+-- What the input buffer held at a commit of the client: all that was appended since it was last emptied.
+commits_of_clients AS (
+  SELECT session_id, item_id, committed_position
   FROM item_facts
-  ASOF LEFT JOIN emptied
-    ON emptied.session_id = item_facts.session_id AND emptied.position < item_facts.committed_position
-  WHERE item_facts.committed_position IS NOT NULL
+  WHERE committed_position IS NOT NULL AND commit_cause_position IS NULL
 ),
-filled AS (
-  SELECT held.*, input_audio.end_ms
-  FROM held
-  ASOF LEFT JOIN input_audio
-    ON input_audio.session_id = held.session_id AND input_audio.position < held.committed_position
+-- Few sessions have any, and the appends are many.
+fillings AS (
+  SELECT
+    input_audio.*,
+    count(*) FILTER (empties) OVER (
+      PARTITION BY session_id ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS filling_no
+  FROM input_audio
+  SEMI JOIN commits_of_clients ON commits_of_clients.session_id = input_audio.session_id
 ),
 buffers AS (
   SELECT
-    filled.session_id, filled.item_id, filled.emptied_position,
-    filled.end_ms - coalesce(input_audio.end_ms, 0) AS audio_ms
-  FROM filled
-  ASOF LEFT JOIN input_audio
-    ON input_audio.session_id = filled.session_id AND input_audio.position < filled.emptied_position
+    session_id, max(position) FILTER (empties) AS emptied_position,
+    min(at_ns) FILTER (is_append) AS at_ns, sum(audio_ms) AS audio_ms
+  FROM fillings
+  GROUP BY session_id, filling_no
 ),
-begun AS (
-  SELECT buffers.*, input_audio.at_ns
-  FROM buffers
-  ASOF LEFT JOIN input_audio
-    ON input_audio.session_id = buffers.session_id AND input_audio.position > coalesce(buffers.emptied_position, -1)
+held AS (
+  SELECT commits_of_clients.*, buffers.at_ns, buffers.audio_ms
+  FROM commits_of_clients
+  JOIN buffers
+    ON buffers.session_id = commits_of_clients.session_id
+    AND buffers.emptied_position = commits_of_clients.committed_position
 ),
 users AS (
   SELECT
     session_id, item_id, 'user' AS speaker, item_facts.response_id,
-    coalesce(spoken.voice_start_at_ns, spoken.started_at_ns,
-      CASE WHEN item_facts.commit_cause_position IS NULL THEN begun.at_ns END, item_facts.first_at_ns) AS started_at_ns,
+    coalesce(spoken.voice_start_at_ns, spoken.started_at_ns, held.at_ns, item_facts.first_at_ns) AS started_at_ns,
     coalesce(spoken.voice_end_at_ns, spoken.stopped_at_ns, item_facts.committed_at_ns, item_facts.first_at_ns)
       AS ended_at_ns,
     least(spoken.start_position, spoken.stop_position, item_facts.first_position) AS position,
     item_facts.last_position,
     CASE WHEN item_facts.has_input_audio THEN 'audio' ELSE 'text' END AS modality,
     item_facts.text,
-    coalesce(spoken.audio_end_ms - spoken.audio_start_ms, begun.audio_ms) AS audio_ms,
+    coalesce(spoken.audio_end_ms - spoken.audio_start_ms, held.audio_ms) AS audio_ms,
     NULL AS heard_ms,
     false AS interrupted
   FROM item_facts
   LEFT JOIN spoken USING (session_id, item_id)
-  LEFT JOIN begun USING (session_id, item_id)
+  LEFT JOIN held USING (session_id, item_id)
   WHERE item_facts.role = 'user' AND item_facts.type = 'message'
 ),
 played AS (

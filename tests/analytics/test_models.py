@@ -1,0 +1,79 @@
+"""Each case folder: a session in, the rows of one model out, worked by hand from the definitions."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import yaml
+
+from recorder.analytics.engine import run_models
+from recorder.analytics.registry import stored_models
+
+CASES = Path(__file__).parent / "cases"
+FOLDERS = sorted(path.parent for path in CASES.glob("*/*/input.jsonl"))
+
+Build = Callable[..., pa.Table]
+
+
+def _rounded(value: object) -> object:
+    return round(value, 9) if isinstance(value, float) else value
+
+
+@pytest.fixture(scope="module")
+def sessions(build: Build) -> dict[Path, pa.Table]:
+    return {folder: build(folder / "input.jsonl", f"{folder.parent.name}/{folder.name}") for folder in FOLDERS}
+
+
+@pytest.fixture(scope="module")
+def results(sessions: dict[Path, pa.Table]) -> dict[str, pa.Table]:
+    """All cases at once, their rows shuffled: sessions must not touch each other, and only positions give order."""
+    mixed = pa.concat_tables(sessions.values())
+    order = list(range(mixed.num_rows))
+    random.Random(7).shuffle(order)
+    return run_models(mixed.take(order))
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_model_gives_the_expected_rows(folder: Path, results: dict[str, pa.Table]) -> None:
+    session_id = f"{folder.parent.name}/{folder.name}"
+    rows = [row for row in results[folder.parent.name].to_pylist() if row["session_id"] == session_id]
+    expected: list[dict[str, Any]] = yaml.safe_load((folder / "expected.yaml").read_text(encoding="utf-8"))
+    found = [{name: _rounded(row[name]) for name in want} for want, row in zip(expected, rows, strict=False)]
+    assert found == expected
+    assert len(rows) == len(expected)
+
+
+def test_every_model_has_cases() -> None:
+    for name in stored_models():
+        assert len([folder for folder in FOLDERS if folder.parent.name == name]) >= 5, name
+
+
+def test_a_session_alone_gives_the_same_rows_as_among_others(
+    sessions: dict[Path, pa.Table], results: dict[str, pa.Table]
+) -> None:
+    for folder in FOLDERS[::6]:
+        for name, alone in run_models(sessions[folder]).items():
+            session_id = f"{folder.parent.name}/{folder.name}"
+            among_others = [row for row in results[name].to_pylist() if row["session_id"] == session_id]
+            assert alone.to_pylist() == among_others, (folder, name)
+
+
+def test_columns_are_the_declared_ones_and_rows_are_in_order(results: dict[str, pa.Table]) -> None:
+    for name, table in results.items():
+        model = stored_models()[name]
+        assert table.column_names == [column.name for column in model.columns]
+        keys = [tuple(row.values()) for row in table.select(list(model.key)).to_pylist()]
+        assert keys == sorted(keys)
+
+
+def test_no_events_give_empty_tables_with_the_same_types(results: dict[str, pa.Table], build: Build) -> None:
+    empty = run_models(build(FOLDERS[0] / "input.jsonl").slice(0, 0))
+    assert {name: table.schema for name, table in empty.items()} == {
+        name: table.schema for name, table in results.items()
+    }
+    assert all(table.num_rows == 0 for table in empty.values())
