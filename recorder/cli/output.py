@@ -11,8 +11,8 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from functools import cache
-from typing import Any, Final, Literal
+from functools import cache, lru_cache
+from typing import Any, Final, Literal, TextIO
 
 import msgspec
 from rich import box
@@ -63,7 +63,13 @@ class PipeConsole(Console):
 
 def console() -> Console:
     """The console for stdout as it is now."""
-    return PipeConsole(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else WIDE)
+    return _console(sys.stdout)
+
+
+@lru_cache(maxsize=1)
+def _console(stream: TextIO) -> Console:
+    width = None if stream.isatty() else WIDE
+    return PipeConsole(file=stream, highlight=False, markup=False, emoji=False, width=width)
 
 
 def print_block(block: RenderableType) -> None:

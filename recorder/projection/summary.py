@@ -58,7 +58,7 @@ def _say(label: str, value: object) -> str:
 def _item_words(item: json.Object) -> str:
     kind = json.text(item, "type") or "item"
     if kind == "function_call_output":
-        return _join(kind, json.text(item, "call_id"), quote(json.text(item, "output")))
+        return _join(kind, quote(json.text(item, "output")), json.text(item, "call_id"))
     if kind == "message":
         parts = json.children(item, "content")
         said = " ".join(filter(None, (json.text(part, "text") or json.text(part, "transcript") for part in parts)))
