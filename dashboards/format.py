@@ -76,7 +76,7 @@ def pretty(text: str | None) -> str:
 
 def short_id(text: str) -> str:
     """An id short enough for a table: its beginning and its end."""
-    return text if len(text) <= 20 else f"{text[:8]}…{text[-6:]}"
+    return text if len(text) <= 28 else f"{text[:8]}…{text[-6:]}"
 
 
 FILTERS = {

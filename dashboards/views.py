@@ -52,15 +52,21 @@ def since(period: str, now: datetime) -> datetime | None:
 
 
 def overview(catalog: Queryable, period: str | None, now: datetime) -> dict[str, Any]:
-    """The overview of a period; unasked, of the last day, or of all time where that day was empty."""
-    totals = queries.overview(catalog, since(period or "24h", now))
-    if period is None:
-        period = "24h" if totals["sessions"] else "all"
-        totals = totals if totals["sessions"] else queries.overview(catalog, None)
+    """The overview of a period; unasked, of the one that shows most."""
+    period = period or _fitting_period(catalog, now)
+    totals = queries.overview(catalog, since(period, now))
     chosen = SessionFilter(since=since(period, now))
     recent, _ = queries.list_sessions(catalog, chosen, limit=RECENT)
     ever = totals["sessions"] if period == "all" else queries.list_sessions(catalog, SessionFilter(), limit=1)[1]
     return {"period": period, "totals": totals, "recent": recent, "ever": ever, "version": _version(totals, now)}
+
+
+def _fitting_period(catalog: Queryable, now: datetime) -> str:
+    """The last day; but the last hour if all of the day is in it, and all time if nothing is."""
+    day, hour = (
+        queries.list_sessions(catalog, SessionFilter(since=since(name, now)), limit=1)[1] for name in ("24h", "1h")
+    )
+    return "all" if not day else "1h" if hour == day else "24h"
 
 
 def _version(totals: dict[str, Any], now: datetime) -> str:

@@ -20,6 +20,8 @@ from dashboards.theme import SCHEMES, Scheme
 LANES: Final = ("user", "assistant", "responses", "tools", "server", "client", "recorder")
 LANE_HEIGHT: Final = 46
 OFF_AXIS: Final = 96
+SHORTEST: Final = 400
+"""Bars are drawn no shorter than this part of the session, so that each can be seen and pointed at."""
 
 Row = Mapping[str, Any]
 
@@ -76,10 +78,10 @@ def timeline(rows: TimelineRows, scheme: Scheme) -> go.Figure:
     lanes = [lane for lane in LANES if lane != "recorder" or "recorder.gap" in rows.marks["type"].to_list()]
     heights = {lane: len(lanes) - 1 - number for number, lane in enumerate(lanes)}
     figure = go.Figure()
-    for spans in (*_speech(rows, axis), *_audio(rows, axis), *_responses(rows, axis), *_tools(rows, axis)):
-        _draw(figure, spans, heights, colours)
-    for spans in _streams(rows, axis):
-        _draw(figure, spans, heights, colours)
+    kinds = (_speech, _audio, _responses, _tools, _streams)
+    shortest = axis.length(rows.marks) / SHORTEST
+    for spans in (spans for kind in kinds for spans in kind(rows, axis)):
+        _draw(figure, spans, heights, colours, shortest)
     for lane, colour in (("client", "client-event"), ("server", "server-event"), ("recorder", "bad")):
         if lane in heights:
             _draw_events(figure, rows.marks.filter(pl.col("direction") == lane), axis, heights[lane], colours[colour])
@@ -98,6 +100,11 @@ class _Axis:
         value = row.get(time) if self.timed else row.get(position)
         return None if value is None else float(value) / 1e9 if self.timed else float(value)
 
+    def length(self, marks: pl.DataFrame) -> float:
+        """How far the axis reaches, by the session's own events."""
+        last = {name: marks[name].max() for name in ("monotonic_ns", "position")}
+        return self.at(last, "monotonic_ns", "position") or 0.0
+
 
 def _speech(rows: TimelineRows, axis: _Axis) -> tuple[_Spans, _Spans]:
     spoken = _Spans(words.SPAN_SPEECH, "user", "user", legend=True)
@@ -111,7 +118,8 @@ def _speech(rows: TimelineRows, axis: _Axis) -> tuple[_Spans, _Spans]:
         if row["speaker"] == "user" and row["item_id"] in said:
             start = axis.at(row, "started_at_ns", "position")
             end = axis.at(row, "ended_at_ns", "last_position")
-            typed.add(start, start if end is None else end, row["position"], said[row["item_id"]])
+            kind = spoken if row["modality"] == "audio" else typed
+            kind.add(start, start if end is None else end, row["position"], said[row["item_id"]])
     return spoken, typed
 
 
@@ -193,7 +201,9 @@ def _streams(rows: TimelineRows, axis: _Axis) -> list[_Spans]:
     return list(lanes.values())
 
 
-def _draw(figure: go.Figure, spans: _Spans, heights: Mapping[str, int], colours: Mapping[str, str]) -> None:
+def _draw(
+    figure: go.Figure, spans: _Spans, heights: Mapping[str, int], colours: Mapping[str, str], shortest: float
+) -> None:
     if not spans.starts:
         return
     colour = colours[spans.colour]
@@ -201,14 +211,13 @@ def _draw(figure: go.Figure, spans: _Spans, heights: Mapping[str, int], colours:
         orientation="h",
         y=[heights[spans.lane] + spans.shift] * len(spans.starts),
         base=spans.starts,
-        x=spans.lengths,
+        x=[max(length, shortest) for length in spans.lengths],
         width=spans.height,
         customdata=spans.data,
         name=spans.name,
         showlegend=spans.legend,
         marker={
             "color": colour,
-            # A line of its own colour keeps a bar visible that is narrower than a pixel.
             "line": {"color": colours["assistant"] if spans.hatched else colour, "width": 1},
             "pattern": {"shape": "/" if spans.hatched else "", "fgcolor": colours["assistant"], "size": 6},
         },
@@ -277,7 +286,7 @@ def _framed(figure: go.Figure, axis: _Axis, heights: Mapping[str, int], scheme: 
     figure.update_xaxes(
         title={"text": words.AXIS_TIME if axis.timed else words.AXIS_POSITION, "font": {"size": 12}},
         ticksuffix=" s" if axis.timed else "",
-        rangemode="nonnegative",
+        rangemode="tozero",
         zeroline=False,
     )
     figure.update_yaxes(

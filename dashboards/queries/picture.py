@@ -40,13 +40,14 @@ def transcript(catalog: Queryable, session_id: str) -> list[dict[str, Any]]:
                        min(started_at_ns) AS called_at_ns
                 FROM tool_calls WHERE session_id = $1 GROUP BY call_id)
             SELECT i.item_no, i.item_id, i.role, i.type, i.status, coalesce(i.text, said.text) AS text, i.call_id,
-                   i.created_position, i.deleted_position, i.truncated_position, i.heard_estimated,
+                   i.out_of_band, i.created_position, i.deleted_position, i.truncated_position, i.heard_estimated,
                    said.modality, said.audio_ms, said.heard_ms, said.interrupted,
-                   coalesce(said.started_at_ns, called.called_at_ns) AS at_ns,
+                   coalesce(said.started_at_ns, called.called_at_ns, events.monotonic_ns) AS at_ns,
                    cut.unheard_text, cut.unheard_ms, cut.cut_position,
                    coalesce(called.tool, i.name) AS tool, called.arguments, called.arguments_valid, called.output,
                    called.execution_seconds, called.unanswered
-            FROM items i LEFT JOIN said USING (item_id) LEFT JOIN cut USING (item_id)
+            FROM items i LEFT JOIN events ON events.session_id = $1 AND events.position = i.created_position
+                 LEFT JOIN said ON said.item_id = i.item_id LEFT JOIN cut ON cut.item_id = i.item_id
                  LEFT JOIN called ON i.type = 'function_call' AND called.call_id = i.call_id
             WHERE i.session_id = $1
               AND NOT (i.type = 'function_call_output' AND i.call_id IN (SELECT call_id FROM called))

@@ -126,4 +126,4 @@ _TIMED_RESPONSES: Final = (
 
 
 def _bucket(column: str, width: int) -> str:
-    return f"CAST(epoch({column}) // {width} AS BIGINT) * {width}"
+    return f"CAST(floor(epoch({column}) / {width}) AS BIGINT) * {width}"

@@ -117,7 +117,7 @@ SPEECH = {
 }
 TYPED = {
     "speaker": "user", "item_id": "t", "text": "typed", "started_at_ns": 950_000_000, "ended_at_ns": None,
-    "position": 3, "last_position": None, "audio_ms": None, "heard_ms": None,
+    "position": 3, "last_position": None, "modality": "text", "audio_ms": None, "heard_ms": None,
 }  # fmt: skip
 
 
@@ -145,7 +145,7 @@ def test_heard_and_unheard_audio_meet_where_the_caller_cut_in() -> None:
 def test_every_lane_holds_what_it_is_named_for() -> None:
     drawn = traces(timeline(rows(timed=True), "light"))
     assert span(drawn[words.SPAN_SPEECH]) == pytest.approx((0.2, 0.7))
-    assert span(drawn[words.SPAN_TYPED]) == pytest.approx((0.95, 0.0))
+    assert span(drawn[words.SPAN_TYPED]) == pytest.approx((0.95, 2.0 / 400))  # short, but there
     assert span(drawn[words.SPAN_QUEUED]) == pytest.approx((1.0, 0.2))
     assert span(drawn[words.SPAN_CUT]) == pytest.approx((1.2, 1.0))
     assert span(drawn[words.SPAN_ARGUMENTS]) == pytest.approx((1.0, 0.25))

@@ -1,6 +1,7 @@
 import json
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,24 @@ def test_the_overview_shows_the_numbers(client: TestClient) -> None:
 
 def test_the_overview_begins_with_the_last_day_where_there_is_something_in_it(client: TestClient) -> None:
     assert '<a href="/?period=24h" aria-current="true">' in page(client, "/")
+
+
+def test_the_overview_begins_with_the_last_hour_where_that_is_all(running_session: Any) -> None:
+    data_dir, _ = running_session
+    with TestClient(create_app(data_dir), base_url=LOCAL) as client:
+        text = page(client, "/")
+    assert '<a href="/?period=1h" aria-current="true">' in text
+    assert "1 live now" in text
+
+
+def test_a_session_lies_in_the_step_it_was_opened_in(client: TestClient, sample_store: Any) -> None:
+    figure = client.get("/figures/sessions?period=24h").json()
+    width = 3_600_000
+    opened = [
+        datetime.fromisoformat(client.get(f"/api/v1/sessions/{session_id}").json()["opened_at"]).timestamp() * 1000
+        for session_id in (sample_store.typed, sample_store.voice)
+    ]
+    assert figure["data"][0]["x"] == [at // width * width for at in opened]
 
 
 def test_a_store_of_imports_without_times_is_no_blank_page(untimed: TestClient) -> None:
