@@ -7,7 +7,7 @@ import typer
 from recorder.cli import output
 from recorder.cli.options import DEFAULT_DATA, DataOption, JsonOption
 from recorder.cli.progress import progress
-from recorder.errors import StoreError
+from recorder.errors import NewerFormatError, StoreError
 
 EXAMPLES = (("recorder seal", "after the recorder was killed, say: whatever is left over becomes sessions"),)
 
@@ -28,6 +28,8 @@ def seal(*, data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> Non
     recorder_runs = False
     try:
         recover(data)
+    except NewerFormatError:
+        raise
     except StoreError:
         recorder_runs = True
     with progress("sealing") as advance:

@@ -65,7 +65,11 @@ class Catalog:
         self._engine = Engine([data_dir / "segments"])
         self._names: list[_Name] = []
         self._files_changed = self._rows_changed = True  # since they were last shown to the engine
-        self.refresh()
+        try:
+            self.refresh()
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self

@@ -4,11 +4,15 @@ Everything about a running session is provisional: it is held in memory, recompu
 when the session is sealed. Memory grows with the session, by some 300 bytes an event plus its text. Binary values
 (audio) are what would fill it: a session that has more than `PARTS_CEILING_BYTES` of them loses its rows in the view
 `parts` until it is sealed. Its messages stay readable: they come from the journal.
+
+Events are shown as they come. The models run over whole sessions, so a long one gets its rows anew when it has grown by
+`GROWTH` or after `PATIENCE_SECONDS`, whichever is sooner, and when it ends; a short one with every event.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -27,6 +31,9 @@ log = logging.getLogger(__name__)
 PARTS_CEILING_BYTES: Final = 16 << 20
 """About three minutes of one speaker's 24 kHz PCM, for each running session."""
 
+GROWTH: Final = 0.005
+PATIENCE_SECONDS: Final = 2.0
+
 
 class LiveFacts(NamedTuple):
     """What is known of a running session without asking SQL."""
@@ -41,7 +48,7 @@ class LiveSession:
     Attributes:
         path: the journal.
         tables: its events so far.
-        derived: rows of each model, as of the last `LiveSessions.refresh`.
+        derived: rows of each model, as of its first `derived_count` events.
 
     Raises:
         FileNotFoundError: it is gone.
@@ -51,6 +58,8 @@ class LiveSession:
         self.path: Path = journal.path
         self.tables = SessionTables(journal.session_id)
         self.derived: dict[str, Any] = {}
+        self.derived_count = 0
+        self._derived_at = -PATIENCE_SECONDS
         self._decoder = SessionDecoder()
         self._tail: JournalTail | None = None
         try:
@@ -75,6 +84,16 @@ class LiveSession:
         if self.tables.parts_bytes > PARTS_CEILING_BYTES:
             self.tables.drop_parts()
         return self.tables.count > known
+
+    def is_due(self) -> bool:
+        """Whether the models shall run again."""
+        new = self.tables.count - self.derived_count
+        waited = time.monotonic() - self._derived_at >= PATIENCE_SECONDS
+        return new > 0 and (new >= GROWTH * self.tables.count or waited or self._decoder.closed)
+
+    def note_derived(self) -> None:
+        """The models are about to run over all events so far."""
+        self.derived_count, self._derived_at = self.tables.count, time.monotonic()
 
     def facts(self) -> LiveFacts:
         """What it can be called by."""
@@ -115,10 +134,11 @@ class LiveSessions:
                 self._followed[session_id] = LiveSession(journal)
             self._followed[session_id].path = journal.path
         news = [session for session in self._followed.values() if session.advance()]
-        _derive(news)
+        due = [session for session in self._followed.values() if session.is_due()]
+        _derive(due)
         was = self.sessions.keys()
         self.sessions = {key: session for key, session in self._followed.items() if session.tables.count}
-        return bool(news) or was != self.sessions.keys()
+        return bool(news or due) or was != self.sessions.keys()
 
     def data_sets(self) -> dict[str, Any]:
         """Rows of all sessions by view: `events`, `parts`, and each model that ever had any; empty without sessions."""
@@ -146,6 +166,8 @@ def _derive(sessions: Sequence[LiveSession]) -> None:
     if not sessions:
         return
     ids = [session.tables.session_id for session in sessions]
+    for session in sessions:
+        session.note_derived()
     try:
         derived = run_models(segments.concat(session.tables.events() for session in sessions))
     except Exception:

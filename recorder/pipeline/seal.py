@@ -155,24 +155,25 @@ def _seal_or_set_aside(data_dir: Path, journals: Sequence[JournalFile], report: 
         report.sealed += [journal.session_id for journal in journals]
 
 
-def quarantine_journal(data_dir: Path, journal: JournalFile, error: Exception) -> Path:
+def quarantine_journal(data_dir: Path, journal: JournalFile, error: Exception) -> None:
     """Move a journal out of the way, beside a text that says why. It is never deleted.
 
-    Returns:
-        Where it lies now. Moved back into DATA/journal, it is tried again.
+    Moved back to its place in DATA/journal as `<session>.closed.journal`, it is tried again.
     """
     room = layout.quarantine(data_dir)
     layout.make_directory(room)
-    target, number = room / f"{journal.session_id}.journal", 1
-    while target.exists():
-        number += 1
-        target = room / f"{journal.session_id}.{number}.journal"
-    why = "".join(traceback.format_exception(error))
-    layout.write_file(target.with_suffix(".txt"), lambda file: file.write(why.encode(errors="backslashreplace")))
-    journal.path.rename(target)
-    layout.sync_directories([room, journal.path.parent])
+    with layout.locked(data_dir):
+        target, number = room / f"{journal.session_id}.journal", 1
+        while target.exists():
+            number += 1
+            target = room / f"{journal.session_id}.{number}.journal"
+        if not journal.path.exists():
+            return  # another sealer was faster
+        why = "".join(traceback.format_exception(error))
+        layout.write_file(target.with_suffix(".txt"), lambda file: file.write(why.encode(errors="backslashreplace")))
+        journal.path.rename(target)
+        layout.sync_directories([room, journal.path.parent])
     log.error("session %s cannot be sealed, its journal is now %s: %s", journal.session_id, target, error)
-    return target
 
 
 def write_segments(data_dir: Path, sessions: Iterable[Iterable[RecordedEvent]]) -> list[str]:

@@ -245,3 +245,42 @@ def test_sessions_move_from_running_to_sealed_without_a_flicker(
         assert problems == []
         catalog.refresh()
         assert counts(catalog) == after
+
+
+def test_models_of_a_long_session_wait_for_growth_or_its_end(
+    data_dir: Path, new_journal: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "GROWTH", 0.5)
+    monkeypatch.setattr(live, "PATIENCE_SECONDS", 1e9)
+    journal = new_journal().turn()
+    counted = "SELECT (SELECT count(*) FROM events) AS events, event_count AS derived FROM sessions"
+    with Catalog(data_dir) as catalog:
+        assert catalog.query(counted).row(0) == (12, 12)
+        journal.client({"type": "response.create"})
+        catalog.refresh()
+        assert catalog.query(counted).row(0) == (13, 12)
+        monkeypatch.setattr(live, "PATIENCE_SECONDS", 0.0)
+        catalog.refresh()
+        assert catalog.query(counted).row(0) == (13, 13)
+        monkeypatch.setattr(live, "PATIENCE_SECONDS", 1e9)
+        journal.closed()
+        catalog.refresh()
+        assert catalog.query(counted).row(0) == (14, 14)
+
+
+def test_one_running_session_that_breaks_a_model_hides_no_other(
+    data_dir: Path, new_journal: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, bad = new_journal(1).turn(), new_journal(2).turn()
+
+    def picky(events: Any) -> Any:
+        if bad.session_id in events["session_id"].to_pylist():
+            raise RuntimeError("a model broke")
+        return run_models(events)
+
+    monkeypatch.setattr(live, "run_models", picky)
+
+    with Catalog(data_dir) as catalog:
+        assert counts(catalog) == {good.session_id: 12, bad.session_id: 12}
+        assert catalog.query("SELECT session_id FROM sessions")["session_id"].to_list() == [good.session_id]
+        assert catalog.resolve(bad.session_id) == bad.session_id
