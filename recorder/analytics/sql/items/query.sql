@@ -73,7 +73,8 @@ SELECT
   audio.delivered_ms,
   CASE WHEN shortened.audio_end_ms IS NOT NULL
     THEN greatest(least(shortened.audio_end_ms, audio.generated_ms), 0)
-    ELSE coalesce(shown.played_ms, audio.played_ms) END AS heard_ms,
+    WHEN shown.played_ms IS NOT NULL THEN least(shown.played_ms, audio.generated_ms)
+    ELSE audio.played_ms END AS heard_ms,
   CASE WHEN audio.generated_ms IS NOT NULL OR shown.played_ms IS NOT NULL OR shortened.audio_end_ms IS NOT NULL
     THEN shortened.audio_end_ms IS NULL END AS heard_estimated,
   item_facts.call_id,

@@ -147,15 +147,23 @@ SELECT
   moments.last_audio_at_ns,
   moments.done_position,
   moments.done_at_ns,
-  (moments.created_at_ns - response_triggers.trigger_at_ns) / 1e9 AS queue_seconds,
-  (moments.first_token_at_ns - response_triggers.trigger_at_ns) / 1e9 AS time_to_first_token_seconds,
-  (moments.first_audio_at_ns - response_triggers.trigger_at_ns) / 1e9 AS time_to_first_audio_seconds,
-  (moments.first_audio_at_ns - moments.created_at_ns) / 1e9 AS model_first_audio_seconds,
+  -- Events out of order give no durations: better none than a negative one.
+  CASE WHEN moments.created_at_ns >= response_triggers.trigger_at_ns
+    THEN (moments.created_at_ns - response_triggers.trigger_at_ns) / 1e9 END AS queue_seconds,
+  CASE WHEN moments.first_token_at_ns >= response_triggers.trigger_at_ns
+    THEN (moments.first_token_at_ns - response_triggers.trigger_at_ns) / 1e9 END AS time_to_first_token_seconds,
+  CASE WHEN moments.first_audio_at_ns >= response_triggers.trigger_at_ns
+    THEN (moments.first_audio_at_ns - response_triggers.trigger_at_ns) / 1e9 END AS time_to_first_audio_seconds,
+  CASE WHEN moments.first_audio_at_ns >= moments.created_at_ns
+    THEN (moments.first_audio_at_ns - moments.created_at_ns) / 1e9 END AS model_first_audio_seconds,
   voices.voice_end_position,
   voices.voice_end_at_ns,
-  (moments.first_audio_at_ns - voices.voice_end_at_ns) / 1e9 AS voice_to_voice_seconds,
-  (voices.stopped_at_ns - voices.voice_end_at_ns) / 1e9 AS endpointing_seconds,
-  (moments.done_at_ns - moments.created_at_ns) / 1e9 AS duration_seconds,
+  CASE WHEN moments.first_audio_at_ns >= voices.voice_end_at_ns
+    THEN (moments.first_audio_at_ns - voices.voice_end_at_ns) / 1e9 END AS voice_to_voice_seconds,
+  CASE WHEN voices.stopped_at_ns >= voices.voice_end_at_ns
+    THEN (voices.stopped_at_ns - voices.voice_end_at_ns) / 1e9 END AS endpointing_seconds,
+  CASE WHEN moments.done_at_ns >= moments.created_at_ns
+    THEN (moments.done_at_ns - moments.created_at_ns) / 1e9 END AS duration_seconds,
   moments.audio_ms,
   CASE WHEN moments.audio_delta_count > 1
     THEN moments.audio_ms * 1e6 / nullif(moments.last_audio_at_ns - moments.first_audio_at_ns, 0)
