@@ -96,7 +96,7 @@ IMPORTED: Final = "imported"
 
 TIMELINE: Final = "Timeline"
 TIMELINE_HINT: Final = "Drag to zoom, double-click to reset, click to find the event in the list."
-TIMELINE_THINNED: Final = "Only every {every}th event is drawn; the list has all."
+TIMELINE_THINNED: Final = "{drawn} of {total} events drawn"
 TIMELINE_UNTIMED: Final = "This recording has no times: the axis counts events."
 LANES: Final = {
     "user": "User",
@@ -181,12 +181,10 @@ FACT_VOICE_TO_VOICE: Final = "Voice to voice, median"
 FACT_TOKENS: Final = "Tokens"
 FACT_CACHED: Final = "cached"
 FACT_INTERRUPTIONS: Final = "Interruptions"
-FACT_EVENTS: Final = "Events"
 FACT_ERRORS: Final = "Errors"
 FACT_AUDIO: Final = "Audio in / heard"
 FACT_CLIENT: Final = "Client"
 FACT_UPSTREAM: Final = "Upstream"
-FACT_LABELS: Final = "Labels"
 FACT_ID: Final = "Session id"
 
 ERROR_TITLES: Final = {401: "A token is needed", 404: "Not found", 409: "More than one session fits"}

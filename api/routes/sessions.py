@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 import msgspec
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel
-from recorder.pipeline.catalog import Catalog
 
 from api.schemas import JSON_COLUMNS, ROWS, Conversation, Event, Events, Page, Rows
 from api.store import Store
@@ -19,6 +18,7 @@ from dashboards import queries
 from dashboards.queries import EventFilter, SessionFilter, parsed, records, rows_of
 from recorder.analytics.registry import stored_models
 from recorder.errors import EventNotFoundError
+from recorder.pipeline.catalog import Catalog
 from recorder.projection.conversation import project
 from recorder.protocol.envelope import RecordedEvent
 
@@ -36,7 +36,7 @@ def router(store: Store) -> APIRouter:
     _add_list(routes, store)
     _add_events(routes, store)
     _add_conversation(routes, store)
-    for name in ROWS.keys() - {"sessions"}:
+    for name in sorted(ROWS.keys() - {"sessions"}):
         _add_rows(routes, store, name)
     return routes
 

@@ -87,7 +87,7 @@ def timeline(rows: TimelineRows, scheme: Scheme) -> go.Figure:
             _draw_events(figure, rows.marks.filter(pl.col("direction") == lane), axis, heights[lane], colours[colour])
     _draw_errors(figure, rows.marks, axis, heights, colours["bad"])
     _draw_interruptions(figure, rows, axis, heights["assistant"], colours["interruption"])
-    return _framed(figure, axis, heights, scheme)
+    return _framed(figure, _axis_title(rows, axis), axis, heights, scheme)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,11 +280,18 @@ def _unheard(row: Row) -> str:
     return "" if unheard is None else f"{unheard / 1e3:.2f} s {words.NOT_HEARD}"
 
 
-def _framed(figure: go.Figure, axis: _Axis, heights: Mapping[str, int], scheme: Scheme) -> go.Figure:
+def _axis_title(rows: TimelineRows, axis: _Axis) -> str:
+    title = words.AXIS_TIME if axis.timed else words.AXIS_POSITION
+    total = rows.marks["total"][0] if rows.marks.height else 0
+    thinned = words.TIMELINE_THINNED.format(drawn=rows.marks.height, total=total)
+    return f"{title} · {thinned}" if rows.marks.height < total else title
+
+
+def _framed(figure: go.Figure, title: str, axis: _Axis, heights: Mapping[str, int], scheme: Scheme) -> go.Figure:
     count = len(heights)
     figure.update_layout(barmode="overlay", hovermode="closest", dragmode="zoom", clickmode="event")
     figure.update_xaxes(
-        title={"text": words.AXIS_TIME if axis.timed else words.AXIS_POSITION, "font": {"size": 12}},
+        title={"text": title, "font": {"size": 12}},
         ticksuffix=" s" if axis.timed else "",
         rangemode="tozero",
         zeroline=False,

@@ -66,7 +66,8 @@ def timeline_marks(catalog: Queryable, session_id: str) -> pl.DataFrame:
     return catalog.query(
         f"""
         SELECT position, monotonic_ns, direction, type, item_id, response_id, total FROM (
-            SELECT *, row_number() OVER (ORDER BY position) AS nth, count(*) OVER () AS total
+            SELECT position, monotonic_ns, direction, type, item_id, response_id,
+                   row_number() OVER (ORDER BY position) AS nth, count(*) OVER () AS total
             FROM events WHERE session_id = ? AND coalesce(opcode, 1) NOT IN (9, 10)
                           AND NOT coalesce({_STREAM}, false))
         WHERE nth % greatest(1, CAST(ceil(total / {MOST_MARKS}) AS BIGINT)) = 0
@@ -85,12 +86,13 @@ def timeline_runs(catalog: Queryable, session_id: str) -> pl.DataFrame:
     return catalog.query(
         f"""
         WITH stream AS (
-            SELECT *, position - lag(position) OVER one AS steps, monotonic_ns - lag(monotonic_ns) OVER one AS pause_ns
+            SELECT direction, type, response_id, position, monotonic_ns, audio_ms,
+                   position - lag(position) OVER one AS steps, monotonic_ns - lag(monotonic_ns) OVER one AS pause_ns
             FROM events WHERE session_id = ? AND {_STREAM}
             WINDOW one AS (PARTITION BY direction, type, response_id ORDER BY position)),
         numbered AS (
-            SELECT *, count(*) FILTER (steps IS NULL OR coalesce(pause_ns > 1e9, steps > 50)) OVER (
-                PARTITION BY direction, type, response_id ORDER BY position) AS run
+            SELECT *, sum(CASE WHEN steps IS NULL OR coalesce(pause_ns > 1e9, steps > 50) THEN 1 ELSE 0 END) OVER (
+                PARTITION BY direction, type, response_id ORDER BY position ROWS UNBOUNDED PRECEDING) AS run
             FROM stream)
         SELECT direction, type, response_id, min(position) AS first_position, max(position) AS last_position,
                min(monotonic_ns) AS start_ns, max(monotonic_ns) AS end_ns, count(*) AS n, sum(audio_ms) AS audio_ms

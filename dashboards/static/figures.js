@@ -2,6 +2,7 @@
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const settings = { displaylogo: false, responsive: true, displayModeBar: false, doubleClick: "reset" };
 const drawn = new WeakMap(); // element → what it shows
+const busy = new WeakSet(); // elements whose figure is under way; what is newer by then comes with the next look
 
 dark.addEventListener("change", () => draw(document));
 
@@ -10,22 +11,24 @@ export function draw(root) {
 }
 
 async function show(element) {
-  if (element.offsetParent === null) return;
+  if (element.offsetParent === null || busy.has(element)) return;
   const address = new URL(element.dataset.figure, location.href);
   address.searchParams.set("scheme", dark.matches ? "dark" : "light");
   const wanted = `${address} ${element.dataset.version}`;
   if (drawn.get(element) === wanted) return;
-  drawn.set(element, wanted);
+  busy.add(element);
   try {
     const [figure] = await Promise.all([fetch(address).then(read), plotly()]);
     if (figure.layout.xaxis?.type === "date") intoLocalTime(figure);
     await globalThis.Plotly.react(element, figure.data, figure.layout, settings);
+    drawn.set(element, wanted);
     element.classList.remove("failed");
     if (!element.dataset.clickable) listen(element);
   } catch (problem) {
-    drawn.delete(element);
     element.dataset.failure = `This chart could not be drawn: ${problem.message}`;
     element.classList.add("failed");
+  } finally {
+    busy.delete(element);
   }
 }
 

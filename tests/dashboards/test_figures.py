@@ -188,6 +188,11 @@ def test_the_recorder_has_a_lane_only_where_something_was_lost() -> None:
     assert len(timeline(rows(timed=True, marks=gap), "light").layout.yaxis.tickvals) == len(LANES)
 
 
+def test_a_thinned_timeline_says_so() -> None:
+    thinned = pl.DataFrame(MARKS | {"total": [9000, 9000, 9000]})
+    assert timeline(rows(timed=True, marks=thinned), "light").layout.xaxis.title.text.endswith("3 of 9000 events drawn")
+
+
 def test_zoom_survives_an_update() -> None:
     one, other = timeline(rows(timed=True), "light"), timeline(rows(timed=True, turns=[]), "light")
     assert one.layout.uirevision == other.layout.uirevision == "timeline"
