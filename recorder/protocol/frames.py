@@ -137,6 +137,11 @@ class FrameDecoder:
             self._buffer.clear()
         return left
 
+    @property
+    def between_frames(self) -> bool:
+        """Whether all that was fed ended with a frame, so that another could begin here."""
+        return not self._buffer and not self._oversized_left and self._lost is None
+
     def _parse(self, data: bytes, messages: list[Message]) -> int:
         """Parse whole frames from `data` into `messages`; gives the offset of the first incomplete one."""
         at, end = self._skip_oversized(data, messages), len(data)

@@ -31,6 +31,8 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
         handshake_timeout_seconds: from accepting a connection to its upgrade.
         connect_timeout_seconds: for TCP and TLS to the upstream.
         drain_seconds: how long running sessions may go on after a stop was asked for.
+        idle_timeout_seconds: a session in which nothing is said for so long is closed; 0 for never.
+        half_open_seconds: likewise once one side has ended and the other does not.
     """
 
     upstream: Upstream
@@ -47,6 +49,8 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     handshake_timeout_seconds: float = 30.0
     connect_timeout_seconds: float = 10.0
     drain_seconds: float = 30.0
+    idle_timeout_seconds: float = 0.0
+    half_open_seconds: float = 60.0
 
     def upstream_context(self) -> ssl.SSLContext:
         """TLS towards the upstream. Raises UsageError for an unreadable CA file."""

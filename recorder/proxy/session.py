@@ -18,6 +18,7 @@ from recorder import __version__
 from recorder.protocol.envelope import RecordKind
 from recorder.protocol.redact import redact_headers, redact_target
 from recorder.proxy.config import WorkerConfig
+from recorder.proxy.farewell import REASON, FrameWatch, say_farewell
 from recorder.proxy.http import RefusedError, Request, Response, read_request, read_response
 from recorder.proxy.selector import SpliceSelector
 from recorder.proxy.sockets import connect, receive, send_all, start_tls, words_for
@@ -72,6 +73,11 @@ class Session:
         self._upstream_tls = config.upstream_context()
         self._began_ns = 0
         self._connect_seconds: float | None = None
+        self._extensions: str | None = None  # what the handshake negotiated; None until it has
+        self._watch: FrameWatch | None = None
+        self._early_bytes = (0, 0)  # sent by (client, upstream) along with their heads
+        self._carried = 0
+        self._quiet_since = time.monotonic()
         self.session_id: str | None = None
 
     async def run(self) -> None:
@@ -108,10 +114,45 @@ class Session:
             log.exception("session failed in its handshake")
             self._abandon("internal error", upstream)
 
-    def abort(self, error: str) -> None:
-        """End a running session now, from the proxy's side."""
-        if self._splice is not None:
-            self._splice.abort(error)
+    def begin_drain(self) -> None:
+        """Prepare for `end`: a running session goes on as it is, for now."""
+        if self._splice is not None and self._splice.running and self._extensions is not None:
+            self._watch = FrameWatch(self._tap, self._extensions)
+            self._splice.replace_tap(self._watch)
+
+    async def end(self, error: str) -> None:
+        """End a running session from the proxy's side: Close 1001 to both, if it is a WebSocket's."""
+        splice = self._splice
+        if splice is None or not splice.running:
+            return
+        if self._watch is None:
+            splice.abort(error)
+            return
+        code = await say_farewell(splice, self._watch)
+        self._record_close(
+            closed_by="proxy",
+            close_code=code,
+            close_reason=code and REASON,
+            error=error,
+            client_bytes=self._early_bytes[0] + splice.client_bytes,
+            server_bytes=self._early_bytes[1] + splice.server_bytes,
+        )
+        self._end()
+
+    def look_after(self, now: float) -> None:
+        """Called now and then: ends a session that has been idle, or half-closed, for too long."""
+        splice = self._splice
+        if splice is None or not splice.running:
+            return
+        carried = splice.client_bytes + splice.server_bytes
+        if carried != self._carried:
+            self._carried, self._quiet_since = carried, now
+        idle, half_open = self._config.idle_timeout_seconds, self._config.half_open_seconds
+        quiet = now - self._quiet_since
+        if idle and quiet >= idle:
+            splice.abort(f"idle for {idle:g} s")
+        elif splice.first_end is not None and quiet >= half_open:
+            splice.abort(f"half-closed for {half_open:g} s")
 
     def _open(self, request: Request) -> None:
         """Record that a session begins. Secrets are replaced before anything is written anywhere."""
@@ -190,7 +231,10 @@ class Session:
         await send_all(self._client, response.head + response.rest)
         if request.rest:
             await send_all(upstream, request.rest)
-        self._start_splice(upstream, client_bytes=len(request.rest), server_bytes=len(response.rest))
+        self._early_bytes = (len(request.rest), len(response.rest))
+        negotiated = [value for name, value in response.headers if name.lower() == "sec-websocket-extensions"]
+        self._extensions = ", ".join(negotiated)
+        self._start_splice(upstream)
 
     async def _pass_refusal_on(self, response: Response, upstream: socket.socket) -> None:
         """Give the client the upstream's refusal, byte for byte, to its end."""
@@ -209,13 +253,13 @@ class Session:
         upstream.close()
         self._end()
 
-    def _start_splice(self, upstream: socket.socket, *, client_bytes: int = 0, server_bytes: int = 0) -> None:
+    def _start_splice(self, upstream: socket.socket) -> None:
         def ended(splice: Splice) -> None:
             self._record_close(
                 closed_by="proxy" if splice.first_end is None else "lost",
                 error=splice.error,
-                client_bytes=client_bytes + splice.client_bytes,
-                server_bytes=server_bytes + splice.server_bytes,
+                client_bytes=self._early_bytes[0] + splice.client_bytes,
+                server_bytes=self._early_bytes[1] + splice.server_bytes,
                 first_end=splice.first_end,
             )
             self._end()

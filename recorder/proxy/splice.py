@@ -17,13 +17,20 @@ import ssl
 import struct
 import termios
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from recorder.proxy.selector import READ, WRITE, SpliceSelector
 from recorder.proxy.sockets import CHUNK, words_for
-from recorder.proxy.tap import Tap
 
 Party = Literal["client", "upstream"]
+
+
+class Chunks(Protocol):
+    """What wants to see the bytes before they are forwarded: a tap."""
+
+    def chunk(self, kind: int, data: bytes) -> None:
+        """Take note of bytes of one direction; never waits, never raises."""
+
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +78,7 @@ class Splice:
         client: socket.socket,
         upstream: socket.socket,
         *,
-        tap: Tap | None,
+        tap: Chunks | None,
         kinds: tuple[int, int],
         on_end: Callable[[Splice], None],
     ) -> None:
@@ -99,6 +106,25 @@ class Splice:
         """Begin to forward."""
         self._watch(self._up)
         self._watch(self._down)
+
+    def replace_tap(self, tap: Chunks) -> None:
+        """Record through another tap from now on."""
+        self._tap = tap
+
+    def detach(self) -> tuple[socket.socket, socket.socket, tuple[bytes, bytes]]:
+        """Stop forwarding and give the sockets back: client, upstream, and what is held for (upstream, client).
+
+        `on_end` is not called; whoever takes the sockets ends the session. Call only while `running`.
+        """
+        self._finished = True
+        for sock in (self._up.source, self._down.source):
+            self._selector.unwatch(sock.fileno())
+        return self._up.source, self._down.source, (self._up.held, self._down.held)
+
+    @property
+    def running(self) -> bool:
+        """Whether it still forwards."""
+        return not self._finished
 
     def abort(self, error: str) -> None:
         """Close both sides now."""

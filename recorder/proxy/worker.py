@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 CONFIG_VARIABLE = "RECORDER_WORKER_CONFIG"
 _ACCEPTS_A_WAKE_UP = 64
+_SWEEP_SECONDS = 1.0
 _PAUSE_SECONDS = 0.2  # after running out of file descriptors
 
 
@@ -64,7 +65,9 @@ class Worker:
             loop.add_reader(parent_fd, self._stopping.set)
         for listener in self._listeners:
             loop.add_reader(listener.fileno(), self._accept, listener)
+        sweeper = loop.create_task(self._look_after_sessions())
         await self._stopping.wait()
+        sweeper.cancel()
         if parent_fd is not None:
             loop.remove_reader(parent_fd)
         for listener in self._listeners:
@@ -79,16 +82,24 @@ class Worker:
 
     async def _drain(self) -> None:
         log.info("stopping: %d sessions have %.0f s to end", len(self._sessions), self._config.drain_seconds)
+        for session in self._sessions:
+            session.begin_drain()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._config.drain_seconds):
                 await self._idle.wait()
-        for session in list(self._sessions):
-            session.abort("the proxy stopped")
-        for task in list(self._tasks):
+        for task in list(self._tasks):  # handshakes: nobody is in a call yet
             task.cancel()
+        await asyncio.gather(*(session.end("the proxy stopped") for session in self._sessions))
         await self._idle.wait()
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+    async def _look_after_sessions(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            now = asyncio.get_running_loop().time()
+            for session in list(self._sessions):
+                session.look_after(now)
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(_ACCEPTS_A_WAKE_UP):

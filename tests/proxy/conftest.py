@@ -95,6 +95,10 @@ class RunningWorker:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
 
+    def accepts(self) -> bool:
+        """Whether it still listens."""
+        return self._listener.fileno() >= 0
+
     def stop(self) -> None:
         """Stop and wait; the ring can still be read."""
         if self._thread.is_alive():
