@@ -20,6 +20,8 @@ from recorder.pipeline import live, seal
 from recorder.pipeline.catalog import Catalog
 from recorder.pipeline.seal import decode_journal, seal_all, seal_journal
 from recorder.store import layout, schema
+from recorder.store.journal import list_journals
+from recorder.store.manifests import ManifestCache
 
 COUNTS = "SELECT session_id, count(*) AS n FROM events GROUP BY session_id ORDER BY session_id"
 
@@ -284,3 +286,47 @@ def test_one_running_session_that_breaks_a_model_hides_no_other(
         assert counts(catalog) == {good.session_id: 12, bad.session_id: 12}
         assert catalog.query("SELECT session_id FROM sessions")["session_id"].to_list() == [good.session_id]
         assert catalog.resolve(bad.session_id) == bad.session_id
+
+
+@pytest.mark.parametrize("action", ["close", "seal"])
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("step", range(4))
+def test_a_session_that_is_sealed_in_mid_look_is_there_once(
+    *,
+    data_dir: Path,
+    new_journal: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    step: int,
+    action: str,
+    known: bool,
+) -> None:
+    """Whatever happens before or after either listing, whether its journal was followed before or not."""
+    journal = new_journal().turn()
+    before = Catalog(data_dir) if known else None
+    if action == "seal":
+        journal.closed()
+    steps = iter(range(4))
+
+    def act() -> None:
+        if next(steps, None) == step:
+            if action == "close":
+                journal.closed()
+            else:
+                seal_all(data_dir)
+
+    def acting(real: Callable[..., Any]) -> Callable[..., Any]:
+        def listing(*args: Any) -> Any:
+            act()
+            result = real(*args)
+            act()
+            return result
+
+        return listing
+
+    monkeypatch.setattr("recorder.pipeline.catalog.list_journals", acting(list_journals))
+    monkeypatch.setattr(ManifestCache, "refresh", acting(ManifestCache.refresh))
+    with before or Catalog(data_dir) as catalog:
+        catalog.refresh()
+        assert counts(catalog) == {journal.session_id: 13}
+        assert catalog.query("SELECT session_id FROM sessions").height == 1
+        assert len(catalog.recorded_events(journal.session_id)) == 13
