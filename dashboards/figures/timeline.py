@@ -125,7 +125,7 @@ def _speech(rows: TimelineRows, axis: _Axis) -> tuple[_Spans, _Spans]:
 
 def _audio(rows: TimelineRows, axis: _Axis) -> tuple[_Spans, ...]:
     heard = _Spans(words.SPAN_HEARD, "assistant", "assistant", shift=0.1, height=0.42, legend=True)
-    unheard = _Spans(words.SPAN_UNHEARD, "assistant-soft", "assistant", 0.1, 0.42, hatched=True, legend=True)
+    unheard = _Spans(words.SPAN_UNHEARD, "assistant-soft", "assistant", 0.1, 0.24, hatched=True, legend=True)
     generated = _Spans(words.SPAN_GENERATED, "assistant-soft", "assistant", shift=0.1, height=0.42, legend=True)
     received = _Spans(words.SPAN_RECEIVED, "assistant", "assistant", shift=-0.26, height=0.1)
     written = _Spans(words.SPAN_RESPONSE, "assistant", "assistant", shift=0.1, height=0.22)
