@@ -21,7 +21,7 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
-from recorder.analytics.registry import Model, built_in_models, stored_models
+from recorder.analytics.registry import Model, ModelError, built_in_models, stored_models
 from recorder.analytics.sandbox import objection
 from recorder.errors import QueryError
 from recorder.protocol.event_types import VOCABULARY
@@ -57,6 +57,9 @@ def run_models(
 
     Returns:
         The rows of each model that is not internal, with the declared columns, ordered by the model's key.
+
+    Raises:
+        ModelError: a model's query fails, or does not give the columns that its description declares.
     """
     chosen = built_in_models() if models is None else models
     with _database(os.getpid(), threads).cursor() as connection:
@@ -64,7 +67,10 @@ def run_models(
         connection.register("events", events)
         connection.register("event_types", _event_types())
         for model in chosen.values():
-            connection.execute(_creation(model))
+            try:
+                connection.execute(_creation(model))
+            except duckdb.Error as error:
+                raise ModelError(model.name, _cleaned(str(error))) from error
         return {
             model.name: connection.sql(f"FROM {_name(model.name)}").to_arrow_table()
             for model in chosen.values()
@@ -166,8 +172,11 @@ class Engine:
             live: data set → its rows of running sessions. Columns that they lack are NULL.
             by_name: data sets some of whose files lack columns, as older versions wrote them; the columns are
                 matched file by file then, which opens every file.
+
+        Raises:
+            QueryError: rows or files do not fit; nothing was changed.
         """
-        with self._writing, self._cursor() as cursor:
+        with self._writing, self._cursor() as cursor, _errors():
             cursor.execute("BEGIN TRANSACTION")
             try:
                 for data_set, rows in (live or {}).items():
@@ -208,6 +217,7 @@ class Engine:
             QueryError: the SQL fails, asks for more than reading, or takes too long or too much memory.
         """
         with self._cursor() as cursor, _errors():
+            sql = sql.encode("utf-8", "replace").decode()  # lone surrogates, which DuckDB cannot take
             text = _explained(sql)
             _refuse_all_but_reading(cursor, sql if text is None else text)
             cursor.execute("BEGIN TRANSACTION READ ONLY")
@@ -306,7 +316,7 @@ def _text(value: str) -> str:
 def _explained(sql: str) -> str | None:
     """What `sql` explains, or None if it is no EXPLAIN."""
     words = [start for start, kind in duckdb.tokenize(sql) if kind != duckdb.token_type.comment]
-    named = sql.encode("utf-8", "replace")
+    named = sql.encode()
     if not words or not named[words[0] :].lower().startswith(b"explain"):
         return None
     analyzes = len(words) > 1 and named[words[1] :].lower().startswith(b"analyze")
