@@ -109,7 +109,8 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        raise ListenError(f"{host}:{port}", error.strerror or str(error)) from None
+        reason = error.strerror or str(error)
+        raise ListenError(f"{host}:{port}", reason.partition(" (while")[0]) from None  # the rest says it once more
 
 
 def url(sock: socket.socket) -> str:

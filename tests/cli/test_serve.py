@@ -61,8 +61,13 @@ def test_what_only_this_machine_reaches(host: str, loopback: bool) -> None:
 def test_a_port_in_use_is_said_plainly() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(ListenError, match=f"cannot listen on 127.0.0.1:{port}"):
+        with pytest.raises(ListenError, match=rf"cannot listen on 127\.0\.0\.1:{port}: Address already in use$"):
             serve.bind("127.0.0.1", port)
+
+
+def test_an_unknown_name_is_said_plainly() -> None:
+    with pytest.raises(ListenError, match="cannot listen on no.such.name.invalid:0: "):
+        serve.bind("no.such.name.invalid", 0)
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
