@@ -136,3 +136,7 @@ class ScriptError(RecorderError):
         super().__init__(f"{path}: {problem}", hint="See docs/simulator.md for the script format.")
         self.path = path
         self.problem = problem
+
+
+class DemoError(RecorderError):
+    """The demo failed: a part did not start, a conversation broke off, or a page shows other numbers than the store."""

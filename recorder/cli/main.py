@@ -21,11 +21,11 @@ import typer
 from rich.markup import escape
 from typer.exceptions import TyperException
 
-from recorder.cli import export, import_, output, proxy, query, replay, seal, serve, sessions, show, simulate
+from recorder.cli import demo, export, import_, output, proxy, query, replay, seal, serve, sessions, show, simulate
 from recorder.errors import RecorderError
 
 COMMANDS: Final[tuple[tuple[str, tuple[ModuleType, ...]], ...]] = (
-    ("Record", (proxy, simulate)),
+    ("Record", (proxy, simulate, demo)),
     ("Look", (sessions, show, replay, query, serve)),
     ("Store", (import_, export, seal)),
 )
