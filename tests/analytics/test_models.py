@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +78,11 @@ def test_no_events_give_empty_tables_with_the_same_types(results: dict[str, pa.T
         name: table.schema for name, table in results.items()
     }
     assert all(table.num_rows == 0 for table in empty.values())
+
+
+def test_threads_do_not_touch_each_other(sessions: dict[Path, pa.Table], results: dict[str, pa.Table]) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        chosen = [sessions[folder] for folder in FOLDERS[::4]]
+        counts = list(pool.map(lambda events: run_models(events)["items"].num_rows, chosen))
+    names = [f"{folder.parent.name}/{folder.name}" for folder in FOLDERS[::4]]
+    assert counts == [results["items"]["session_id"].to_pylist().count(name) for name in names]
