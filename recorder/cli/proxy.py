@@ -28,7 +28,8 @@ def proxy(
         str, typer.Option(help="Address to listen on, HOST:PORT; port 0 takes a free one.", envvar="RECORDER_LISTEN")
     ] = "127.0.0.1:8765",
     upstream: Annotated[
-        str, typer.Option(help="Where to connect to, like wss://host or ws://host:port/prefix.", envvar="RECORDER_UPSTREAM")
+        str,
+        typer.Option(help="Where to connect to, like wss://host or ws://host:port/prefix.", envvar="RECORDER_UPSTREAM"),
     ] = "wss://api.openai.com",
     data: Annotated[
         Path, typer.Option(help="Directory of the recordings; made if missing.", envvar="RECORDER_DATA")
@@ -109,6 +110,23 @@ def proxy(
             rich_help_panel=PANEL_LIMITS,
         ),
     ] = 10.0,
+    idle_timeout: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Seconds of silence after which a session is closed; 0 for never.",
+            envvar="RECORDER_IDLE_TIMEOUT",
+            rich_help_panel=PANEL_LIMITS,
+        ),
+    ] = 0.0,
+    take_over: Annotated[
+        bool,
+        typer.Option(
+            "--take-over",
+            help="Replace the proxy that runs on the same --data: no connection refused, its calls go on.",
+            envvar="RECORDER_TAKE_OVER",
+        ),
+    ] = False,
     drain_seconds: Annotated[
         float,
         typer.Option(
@@ -125,9 +143,11 @@ def proxy(
     """
     from recorder.errors import UsageError
     from recorder.proxy.config import WorkerConfig
-    from recorder.proxy.http import Upstream
+    from recorder.proxy.settings import load
+    from recorder.proxy.supervisor import Signals, supervise, worker_child
     from recorder.proxy.supervisor import listen as listen_on
-    from recorder.proxy.supervisor import stop_on_signals, supervise, worker_child
+    from recorder.proxy.takeover import HandOver, TakeOver
+    from recorder.proxy.upstream import Upstream
     from recorder.store.layout import create
     from recorder.store.ring import ring_directory
 
@@ -150,31 +170,43 @@ def proxy(
         handshake_timeout_seconds=handshake_timeout,
         connect_timeout_seconds=connect_timeout,
         drain_seconds=drain_seconds,
+        idle_timeout_seconds=idle_timeout,
     )
-    config.upstream_context()
-    scheme = "ws" if config.listener_context() is None else "wss"
-    stop = stop_on_signals()
-    first = listen_on(listen)
-    host, port = first.getsockname()[:2]
+    scheme = "ws" if load(config).listener_tls is None else "wss"
+    signals = Signals()
+    predecessor = TakeOver(rings) if take_over else None
+    sockets = predecessor.sockets if predecessor else listen_on(listen, workers)
+    host, port = sockets[0].getsockname()[:2]
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    sockets = [first, *(listen_on(address) for _ in range(workers - 1))]
-    children = [worker_child(config, number, sock) for number, sock in enumerate(sockets)]
+    hand_over = HandOver(rings, sockets, signals.stop.set)
+    children = [worker_child(config, number, sockets[number::workers]) for number in range(workers)]
     if recording:
         children += _recording_children(store, rings, seal=seal)
-    typer.echo(f"Recording {scheme}://{address} → {config.upstream.url} into {data}", err=True)
-    typer.echo(f"{scheme}://{address}")
-    sys.stdout.flush()
-    supervise(children, stop=stop, on_death=_say_death)
+
+    def ready() -> None:
+        typer.echo(f"Recording {scheme}://{address} → {config.upstream.url} into {data}", err=True)
+        typer.echo(f"{scheme}://{address}")
+        sys.stdout.flush()
+        if predecessor:
+            predecessor.ready()
+
+    try:
+        supervise(children, signals, on_death=_say_death, on_ready=ready)
+    finally:
+        hand_over.close()
 
 
 def _recording_children(store: Path, rings: Path, *, seal: bool) -> list[Child]:
+    from recorder.pipeline.parent import ORDERLY
     from recorder.proxy.supervisor import Child
 
     python = [sys.executable, "-m"]
-    children = [Child(name="recorder", command=[*python, "recorder.pipeline.record", str(store), str(rings)])]
+    command = [*python, "recorder.pipeline.record", str(store), str(rings)]
+    children = [Child(name="recorder", command=command, farewell=ORDERLY)]
     if seal:
         command = [*python, "recorder.pipeline.sealer", str(store)]
-        children.append(Child(name="sealer", command=command, patience_seconds=_SEAL_PATIENCE_SECONDS))
+        patience = _SEAL_PATIENCE_SECONDS
+        children.append(Child(name="sealer", command=command, farewell=ORDERLY, patience_seconds=patience))
     return children
 
 

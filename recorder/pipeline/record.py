@@ -24,6 +24,7 @@ from typing import Final
 import msgspec
 
 from recorder.errors import StoreError
+from recorder.pipeline.parent import Parent
 from recorder.protocol.envelope import RecordKind
 from recorder.store.journal import JournalWriter, encode_frame, journal_directory, list_journals, read_journal
 from recorder.store.ring import SUFFIX, RingReader, RingRecord, ring_directory
@@ -242,10 +243,12 @@ def recover(data_dir: Path) -> int:
 
 
 def run(data_dir: Path, ring_dir: Path, parent_fd: int) -> None:
-    """Drain until the parent's end of the pipe closes and the last worker's ring is gone."""
-    stopped = threading.Event()
-    parent = threading.Thread(target=_wait_for_end, args=(parent_fd, stopped), daemon=True)
-    parent.start()
+    """Drain until the supervisor has stopped its workers, or was killed and the last worker's ring is gone.
+
+    Rings that are left when it is told to stop are those of a successor, whose own recorder process waits for the lock.
+    """
+    parent = Parent(parent_fd)
+    stopped = parent.stopped
     lock = _wait_for_lock(data_dir, ring_dir, stopped)
     if lock is None:
         return
@@ -269,7 +272,7 @@ def run(data_dir: Path, ring_dir: Path, parent_fd: int) -> None:
             if failing:
                 log.warning("journals can be written again")
                 failing = False
-            if last_round and not recorder.rings:
+            if last_round and (parent.orderly or not recorder.rings):
                 break
             time.sleep(POLL_SECONDS) if last_round else stopped.wait(POLL_SECONDS)
     finally:
@@ -291,18 +294,16 @@ def _keep_syncing(recorder: Recorder, done: threading.Event) -> None:
     recorder.sync()
 
 
-def _wait_for_end(parent_fd: int, stopped: threading.Event) -> None:
-    os.read(parent_fd, 1)
-    stopped.set()
-
-
 def _wait_for_lock(data_dir: Path, ring_dir: Path, stopped: threading.Event) -> RecorderLock | None:
     """During an upgrade the old version's recorder process has it, and drains our rings too, until it ends."""
+    said = False
     while True:
         try:
             return RecorderLock(data_dir, ring_dir)
         except StoreError as error:
-            log.info("%s; waiting", error.message)
+            if not said:
+                log.info("%s; waiting", error.message)
+                said = True
         if stopped.wait(_RETRY_SECONDS):
             return None
 

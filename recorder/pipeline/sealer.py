@@ -10,11 +10,12 @@ import logging
 import os
 import signal
 import sys
-import threading
+import time
 from pathlib import Path
 from typing import Final
 
 from recorder.errors import StoreError
+from recorder.pipeline.parent import Parent
 from recorder.pipeline.record import RecorderLock, ring_of
 from recorder.pipeline.seal import seal_all
 
@@ -25,16 +26,10 @@ _NICENESS: Final = 10
 
 
 def run(data_dir: Path, parent_fd: int) -> None:
-    """Seal until the parent's end of the pipe closes and no recorder process is at work any more."""
-    stopped = threading.Event()
-
-    def wait_for_end() -> None:
-        os.read(parent_fd, 1)
-        stopped.set()
-
-    threading.Thread(target=wait_for_end, daemon=True).start()
+    """Seal until the supervisor has stopped the recorder process, or was killed and the recorder process has ended."""
+    parent = Parent(parent_fd)
     while True:
-        last_round = stopped.is_set() and _recorder_has_ended(data_dir)
+        last_round = parent.stopped.is_set() and (parent.orderly or _recorder_has_ended(data_dir))
         try:
             report = seal_all(data_dir)
             for session_id in report.sealed:
@@ -43,7 +38,7 @@ def run(data_dir: Path, parent_fd: int) -> None:
             log.error("cannot seal now: %s; journals are kept", error)  # noqa: TRY400 - said
         if last_round:
             return
-        stopped.wait(POLL_SECONDS) if not stopped.is_set() else threading.Event().wait(POLL_SECONDS)
+        time.sleep(POLL_SECONDS) if parent.stopped.is_set() else parent.stopped.wait(POLL_SECONDS)
 
 
 def _recorder_has_ended(data_dir: Path) -> bool:

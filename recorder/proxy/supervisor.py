@@ -1,13 +1,14 @@
 """The supervisor: starts the processes of a proxy, restarts one that dies, stops them in order.
 
 It holds the listening sockets, so that connections waiting in a backlog outlive the worker that was to take them, and
-for each child the write end of a pipe. A child stops when its pipe closes: because it is told to, in the order of the
+for each child one end of a pipe. A child stops when its pipe closes: because it is told to, in the order of the
 list (workers before the recorder process before the sealer), or because the supervisor itself was killed; then running
 calls go on to their end without it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -22,9 +23,9 @@ from typing import Final
 
 import msgspec
 
-from recorder.errors import ListenError, UsageError
+from recorder.errors import ListenError, RecorderError, UsageError
 from recorder.proxy.config import WorkerConfig
-from recorder.proxy.worker import CONFIG_VARIABLE
+from recorder.proxy.worker import CONFIG_VARIABLE, READY
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,9 @@ class Child:
         command: its arguments; the parent pipe's descriptor is added, then those of `sockets`.
         sockets: inherited by it.
         environment: added to ours.
+        farewell: written to its pipe before that is closed on purpose: tells a stop from our death.
+        reloads: whether it understands SIGHUP.
+        announces: whether it says that it is ready, on its pipe.
         patience_seconds: how long it may take to stop before it is killed.
     """
 
@@ -51,37 +55,64 @@ class Child:
     command: Sequence[str]
     sockets: Sequence[socket.socket] = ()
     environment: dict[str, str] = field(default_factory=dict)
+    farewell: bytes = b""
+    reloads: bool = False
+    announces: bool = False
     patience_seconds: float = _GRACE_SECONDS
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
+    starts: int = 0
     failures: int = 0
-    pipe: int = -1
+    ready: bool = False
+    pipe: socket.socket | None = None
 
     def start(self) -> None:
         """Start the process, in a session of its own: a Ctrl-C is the supervisor's to answer."""
-        inner, self.pipe = os.pipe()
-        fds = [sock.fileno() for sock in self.sockets]
-        try:
+        self.pipe, inner = socket.socketpair()
+        self.pipe.setblocking(False)
+        self.ready = not self.announces
+        fds = [inner.fileno(), *(sock.fileno() for sock in self.sockets)]
+        with inner:
             self.process = subprocess.Popen(
-                [*self.command, str(inner), *map(str, fds)],
-                pass_fds=[inner, *fds],
+                [*self.command, *map(str, fds)],
+                pass_fds=fds,
                 env={**os.environ, **self.environment},
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        finally:
-            os.close(inner)
         self.started = time.monotonic()
+        self.starts += 1
+
+    def look(self) -> None:
+        """See whether it has announced that it is ready."""
+        if not self.ready and self.pipe is not None:
+            with contextlib.suppress(OSError):
+                self.ready = self.pipe.recv(1) == READY
 
     def ask_to_stop(self) -> None:
-        """Close its pipe."""
-        if self.pipe >= 0:
-            os.close(self.pipe)
-            self.pipe = -1
+        """Say farewell and close its pipe."""
+        if self.pipe is not None:
+            with contextlib.suppress(OSError):
+                self.pipe.send(self.farewell)
+            self.pipe.close()
+            self.pipe = None
 
 
-def listen(address: str) -> socket.socket:
-    """A listening socket on `host:port` that a later version may share (SO_REUSEPORT).
+class ChildFailedError(RecorderError):
+    """A process of the proxy ended with an error as soon as it was started; its own words are in the log."""
+
+    def __init__(self, name: str, code: int) -> None:
+        super().__init__(f"the {name} process did not start", hint="What it said stands above.")
+        self.name = name
+        self.exit_code = code
+
+
+def listen(address: str, count: int = 1) -> list[socket.socket]:
+    """Listening sockets on `host:port` that share it (SO_REUSEPORT), so that the kernel spreads connections over them.
+
+    Args:
+        address: port 0 takes a free one, the same for all.
+        count: how many.
 
     Raises:
         UsageError: the address makes no sense.
@@ -90,45 +121,107 @@ def listen(address: str) -> socket.socket:
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit() or int(port) > 65535:
         raise UsageError(f"--listen {address!r} is no address", hint="Give it as HOST:PORT, like 127.0.0.1:8765.")
-    host = host.strip("[]")
-    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    place = (host.strip("[]"), int(port))
+    sockets: list[socket.socket] = []
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        sock.bind((host, int(port)))
-        sock.listen(BACKLOG)
+        # Sharing would let a second proxy slip in beside the first by mistake: a bind that does not share finds it.
+        socket.create_server(place, family=_family(place), reuse_port=False).close()
+        for _ in range(count):
+            sock = socket.create_server(place, family=_family(place), backlog=BACKLOG, reuse_port=True)
+            sockets.append(sock)
+            place = sock.getsockname()[:2]
     except OSError as error:
-        sock.close()
-        raise ListenError(address, error.strerror or str(error)) from None
-    return sock
+        for sock in sockets:
+            sock.close()
+        raise ListenError(address, os.strerror(error.errno) if error.errno else str(error)) from None
+    return sockets
+
+
+def _family(place: tuple[str, int]) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in place[0] else socket.AF_INET
+
+
+class Signals:
+    """What was asked of the supervisor: SIGTERM and SIGINT to stop, SIGHUP to reload.
+
+    Attributes:
+        stop: set for good.
+        reload: set until it is done.
+    """
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.reload = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.stop.set())
+        signal.signal(signal.SIGHUP, lambda *_: self.reload.set())
 
 
 def supervise(
-    children: list[Child], *, stop: threading.Event, poll_seconds: float = 0.1, on_death: Callable[[Child, int], None]
+    children: list[Child],
+    signals: Signals,
+    *,
+    on_death: Callable[[Child, int], None],
+    on_ready: Callable[[], None],
+    poll_seconds: float = 0.1,
 ) -> None:
-    """Keep `children` running until `stop` is set, then stop them in the order of the list.
+    """Keep `children` running until asked to stop, then stop them in the order of the list.
 
     Args:
         children: not yet started.
-        stop: set by a signal handler.
-        poll_seconds: how often to look after them.
+        signals: what is asked.
         on_death: called with a child that died unasked and its exit code.
+        on_ready: called once all that announce themselves have done so.
+        poll_seconds: how often to look after them.
+
+    Raises:
+        ChildFailedError: one failed at its very first start; the others are stopped.
     """
-    for child in children:
-        child.start()
     due: dict[str, float] = {}
-    while not stop.wait(poll_seconds):
+    waiting = True
+    try:
         for child in children:
-            _look_after(child, due, on_death)
+            child.start()
+        while not signals.stop.wait(poll_seconds):
+            for child in children:
+                _look_after(child, due, on_death)
+            if waiting and all(child.ready for child in children):
+                waiting = False
+                notify("READY=1")
+                on_ready()
+            if signals.reload.is_set():
+                signals.reload.clear()
+                _reload(children)
+        notify("STOPPING=1")
+    finally:
+        for child in children:
+            _stop(child)
+
+
+def _reload(children: list[Child]) -> None:
+    notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
     for child in children:
-        _stop(child)
+        if child.reloads and child.process is not None:
+            child.process.send_signal(signal.SIGHUP)
+    notify("READY=1")
+
+
+def notify(state: str) -> None:
+    """Tell the service manager, if there is one (sd_notify(3): a datagram to $NOTIFY_SOCKET)."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.sendto(state.encode(), address.replace("@", "\0", 1) if address[0] == "@" else address)
 
 
 def _look_after(child: Child, due: dict[str, float], on_death: Callable[[Child, int], None]) -> None:
     now = time.monotonic()
+    child.look()
     if child.process is not None and (code := child.process.poll()) is not None:
         child.process = None
         child.ask_to_stop()
+        if code > 0 and child.starts == 1 and now - child.started < _STEADY_SECONDS:
+            raise ChildFailedError(child.name, code)
         on_death(child, code)
         child.failures = 0 if now - child.started > _STEADY_SECONDS else child.failures + 1
         pause = min(_FIRST_PAUSE_SECONDS * 2**child.failures, _LONGEST_PAUSE_SECONDS) if child.failures > 1 else 0
@@ -149,20 +242,14 @@ def _stop(child: Child) -> None:
         child.process.wait()
 
 
-def worker_child(config: WorkerConfig, number: int, listener: socket.socket) -> Child:
+def worker_child(config: WorkerConfig, number: int, listeners: list[socket.socket]) -> Child:
     """The child that is a proxy worker."""
     return Child(
         name=f"worker {number}",
         command=[sys.executable, "-m", "recorder.proxy.worker"],
-        sockets=[listener],
+        sockets=listeners,
         environment={CONFIG_VARIABLE: msgspec.json.encode(config).decode()},
+        reloads=True,
+        announces=True,
         patience_seconds=config.drain_seconds + _GRACE_SECONDS,
     )
-
-
-def stop_on_signals() -> threading.Event:
-    """An event that SIGTERM and SIGINT set."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return stop

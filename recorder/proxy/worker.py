@@ -1,8 +1,8 @@
 """A proxy worker: one process, one thread, one ring, many splices.
 
 Run as `python -m recorder.proxy.worker`; the supervisor hands over its configuration (JSON, in the environment), the
-listening sockets and the read end of a pipe whose other end it holds: when that closes, or on SIGTERM, the worker
-takes no more connections, lets running sessions go on for the drain time, and exits.
+listening sockets and one end of a pipe (a socket pair) whose other end it holds: when that closes, or on SIGTERM, the
+worker takes no more connections, lets running sessions go on for the drain time, and exits. SIGHUP reloads.
 """
 
 from __future__ import annotations
@@ -25,12 +25,16 @@ from recorder.proxy.config import WorkerConfig
 from recorder.proxy.http import RefusedError
 from recorder.proxy.selector import SpliceSelector
 from recorder.proxy.session import Session
+from recorder.proxy.settings import Settings
 from recorder.proxy.sockets import prepare, send_all, start_tls
 from recorder.store.ring import RingWriter
 
 log = logging.getLogger(__name__)
 
 CONFIG_VARIABLE = "RECORDER_WORKER_CONFIG"
+READY = b"r"
+"""What a worker writes to its parent's pipe when it accepts connections."""
+
 _ACCEPTS_A_WAKE_UP = 64
 _SWEEP_SECONDS = 1.0
 _PAUSE_SECONDS = 0.2  # after running out of file descriptors
@@ -48,8 +52,7 @@ class Worker:
         self._config = config
         self._selector = selector
         self._listeners = listeners
-        self._tls = config.listener_context()
-        config.upstream_context()  # an unreadable CA file is better known now
+        self._settings = Settings(config)
         self._ring = RingWriter(Path(config.ring_dir), config.ring_bytes)
         self._sessions: set[Session] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -65,6 +68,8 @@ class Worker:
             loop.add_reader(parent_fd, self._stopping.set)
         for listener in self._listeners:
             loop.add_reader(listener.fileno(), self._accept, listener)
+        if parent_fd is not None:
+            os.write(parent_fd, READY)
         sweeper = loop.create_task(self._look_after_sessions())
         await self._stopping.wait()
         sweeper.cancel()
@@ -75,6 +80,10 @@ class Worker:
             listener.close()
         await self._drain()
         self._ring.close()
+
+    def reload(self) -> None:
+        """Read routes, tokens and certificates anew, for connections to come."""
+        self._settings.reload()
 
     def stop(self) -> None:
         """Take no more connections, drain, and let `run` return."""
@@ -133,10 +142,11 @@ class Worker:
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, client: socket.socket, address: str) -> None:
-        if self._tls is not None:
+        settings = self._settings.current
+        if settings.listener_tls is not None:
             try:
                 async with asyncio.timeout(self._config.handshake_timeout_seconds):
-                    client = await start_tls(client, self._tls, server_side=True)
+                    client = await start_tls(client, settings.listener_tls, server_side=True)
             except (OSError, TimeoutError) as error:
                 log.info("TLS with %s failed: %s", address, error)
                 return
@@ -146,6 +156,7 @@ class Worker:
         self._session_no += 1
         session = Session(
             config=self._config,
+            settings=settings,
             selector=self._selector,
             ring=self._ring,
             client=client,
@@ -186,6 +197,7 @@ def main() -> int:
         worker = Worker(config, selector, listeners)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, worker.stop)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, worker.reload)
         gc.freeze()  # what lives as long as the process need not be looked at again
         await worker.run(parent_fd)
 

@@ -13,9 +13,9 @@ import pytest
 
 from recorder.protocol.envelope import RecordKind
 from recorder.proxy.config import WorkerConfig
-from recorder.proxy.http import Upstream
 from recorder.proxy.selector import SpliceSelector
 from recorder.proxy.supervisor import listen
+from recorder.proxy.upstream import Upstream
 from recorder.proxy.worker import Worker
 from recorder.store.ring import RingReader, RingRecord
 
@@ -69,7 +69,7 @@ class RunningWorker:
             ring_dir=str(self.ring_dir),
             **{"drain_seconds": 0.0, "ring_bytes": 8 << 20, **settings},
         )
-        self._listener = listen("127.0.0.1:0")
+        (self._listener,) = listen("127.0.0.1:0")
         self._listener.setblocking(False)
         self.address = self._listener.getsockname()
         started = threading.Event()

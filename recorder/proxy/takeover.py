@@ -1,0 +1,106 @@
+"""Handing the listening sockets from a running proxy to its successor, so that an upgrade refuses no connection.
+
+A supervisor listens on a Unix socket beside its rings. A successor (`recorder proxy --take-over`) connects, is handed
+the very sockets (SCM_RIGHTS: what waits in their backlogs waits on), starts its workers on them, and says so; only then
+does the old one stop accepting and drain. Both accept for a moment, neither's calls are cut.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from recorder.errors import RecorderError
+
+_NAME: Final = "supervisor.sock"
+_MAX_SOCKETS: Final = 64
+_READY: Final = b"r"
+_PATIENCE_SECONDS: Final = 30.0
+
+
+class TakeOverError(RecorderError):
+    """There is no proxy to take over from, or it would not hand over."""
+
+    exit_code = 6
+
+    def __init__(self, ring_dir: Path, problem: str) -> None:
+        super().__init__(
+            f"cannot take over from the proxy of {ring_dir}: {problem}",
+            hint="Start without --take-over if none runs on this --data.",
+        )
+        self.ring_dir = ring_dir
+
+
+class HandOver:
+    """The old supervisor's side: hands `sockets` to whoever asks, and calls `on_ready` when they serve.
+
+    Only this user's processes can ask: the socket lies in a directory of mode 0700.
+    """
+
+    def __init__(self, ring_dir: Path, sockets: list[socket.socket], on_ready: Callable[[], None]) -> None:
+        self._path = ring_dir / _NAME
+        self._sockets = sockets
+        self._on_ready = on_ready
+        ring_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path.unlink(missing_ok=True)  # of a supervisor that was killed, or that handed over to us
+        self._server = socket.socket(socket.AF_UNIX)
+        self._server.bind(str(self._path))
+        self._inode = self._path.stat().st_ino
+        self._server.listen(1)
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._server.accept()
+            except OSError:
+                return
+            with connection, contextlib.suppress(OSError):
+                connection.settimeout(_PATIENCE_SECONDS)
+                socket.send_fds(connection, [b"s"], [sock.fileno() for sock in self._sockets])
+                if connection.recv(1) == _READY:
+                    self._on_ready()
+
+    def close(self) -> None:
+        """Stop answering. The path may be the successor's by now; then it stays."""
+        with contextlib.suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        with contextlib.suppress(FileNotFoundError):
+            if self._path.stat().st_ino == self._inode:
+                self._path.unlink()
+
+
+class TakeOver:
+    """The successor's side.
+
+    Attributes:
+        sockets: the predecessor's listening sockets.
+
+    Raises:
+        TakeOverError: nobody answers.
+    """
+
+    def __init__(self, ring_dir: Path) -> None:
+        self._connection = socket.socket(socket.AF_UNIX)
+        self._connection.settimeout(_PATIENCE_SECONDS)
+        try:
+            self._connection.connect(str(ring_dir / _NAME))
+            _, fds, _, _ = socket.recv_fds(self._connection, 1, _MAX_SOCKETS)
+        except OSError as error:
+            self._connection.close()
+            raise TakeOverError(ring_dir, os.strerror(error.errno) if error.errno else str(error)) from None
+        if not fds:
+            self._connection.close()
+            raise TakeOverError(ring_dir, "it closed the connection")
+        self.sockets = [socket.socket(fileno=fd) for fd in fds]
+
+    def ready(self) -> None:
+        """Tell the predecessor that the sockets are served, so that it may drain."""
+        with contextlib.suppress(OSError), self._connection:
+            self._connection.sendall(_READY)

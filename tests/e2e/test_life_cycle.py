@@ -1,0 +1,207 @@
+"""Starting, reloading, upgrading and stopping a proxy that serves calls."""
+
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from recorder.pipeline.catalog import Catalog
+from recorder.store.journal import list_journals
+from tests.e2e.conftest import COMMAND, PATIENCE, RecorderProcess, eventually
+from tests.proxy.conftest import ACCEPT, UPGRADE, read_exactly, read_head, read_to_end
+
+Run = Callable[..., RecorderProcess]
+
+
+class Echo:
+    """An upstream that accepts every handshake and says back what it hears."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=200)
+        self.url = f"ws://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    @staticmethod
+    def _serve(connection: socket.socket) -> None:
+        with connection, suppress(OSError, AssertionError):
+            read_head(connection)
+            connection.sendall(ACCEPT)
+            while data := connection.recv(65536):
+                connection.sendall(data)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+@pytest.fixture
+def echo() -> Iterator[Echo]:
+    with closing(Echo()) as server:
+        yield server
+
+
+def call(address: tuple[str, int]) -> socket.socket:
+    client = socket.create_connection(address, PATIENCE)
+    client.sendall(UPGRADE)
+    assert read_head(client) == ACCEPT
+    return client
+
+
+def says(client: socket.socket, words: bytes) -> bytes:
+    client.sendall(words)
+    return read_exactly(client, len(words))
+
+
+def options(echo: Echo, data: Path, *more: str) -> list[str]:
+    return ["proxy", "--listen", "127.0.0.1:0", "--upstream", echo.url, "--data", str(data), "--ring-mb", "4", *more]
+
+
+def failing(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False)
+
+
+def test_an_upgrade_refuses_no_connection_and_cuts_no_call(run: Run, data: Path, echo: Echo) -> None:
+    old = run(*options(echo, data, "--workers", "2", "--drain-seconds", "60"))
+    running = call(old.address)
+    assert says(running, b"before") == b"before"
+    stop, answered, failures = threading.Event(), [], []
+
+    def keep_calling() -> None:
+        while not stop.is_set():
+            try:
+                with call(old.address) as client:
+                    answered.append(says(client, b"hello"))
+            except (OSError, AssertionError) as failure:
+                failures.append(failure)
+
+    caller = threading.Thread(target=keep_calling)
+    caller.start()
+    new = run(*options(echo, data, "--workers", "1", "--take-over"))
+    assert new.address == old.address
+    old_workers = old.children()
+    eventually(lambda: len(answered) > 50, "calls are made")
+    with call(new.address) as late:
+        assert says(late, b"to the new one") == b"to the new one"
+        assert says(running, b"still here") == b"still here"
+        running.close()
+        assert old.process.wait(PATIENCE) == 0
+        assert old_workers
+        count = len(answered)
+        eventually(lambda: len(answered) > count + 20, "calls go on after the old one has gone")
+        stop.set()
+        caller.join(PATIENCE)
+        assert says(late, b"after") == b"after"
+    assert failures == []
+    assert set(answered) == {b"hello"}
+    assert new.stop() == 0
+    with Catalog(data) as catalog:
+        statuses = catalog.query("SELECT status, count(*) FROM sessions GROUP BY 1").rows()
+    assert statuses == [("lost", len(answered) + 2)]  # raw sockets: no Close frame was ever sent
+    assert list_journals(data) == []
+
+
+def test_a_successor_that_cannot_start_changes_nothing(run: Run, data: Path, echo: Echo) -> None:
+    old = run(*options(echo, data))
+    failed = failing(*options(echo, data, "--take-over", "--ring-mb", "9999999"))
+    assert failed.returncode == 5
+    assert "no room for a ring" in failed.stderr
+    with call(old.address) as client:
+        assert says(client, b"fine") == b"fine"
+
+
+def test_there_must_be_one_to_take_over_from(data: Path, echo: Echo) -> None:
+    failed = failing(*options(echo, data, "--take-over"))
+    assert failed.returncode == 6
+    assert "cannot take over" in failed.stderr
+
+
+def test_a_second_proxy_on_the_same_port_is_an_error(run: Run, data: Path, echo: Echo, tmp_path: Path) -> None:
+    first = run(*options(echo, data))
+    address = first.url.partition("://")[2]
+    failed = failing(*options(echo, tmp_path / "other"), "--listen", address)
+    assert failed.returncode == 6
+    assert f"cannot listen on {address}: Address already in use" in failed.stderr
+
+
+def test_sighup_reloads_the_certificate_and_running_calls_go_on(
+    run: Run, data: Path, echo: Echo, tmp_path: Path
+) -> None:
+    def make_certificate(name: str) -> None:
+        command = f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={name} -keyout {tmp_path}/key.pem"
+        subprocess.run([*command.split(), "-out", str(tmp_path / "cert.pem")], check=True, capture_output=True)
+
+    def presented() -> bytes | None:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with context.wrap_socket(socket.create_connection(proxy.address, PATIENCE)) as client:
+            return client.getpeercert(binary_form=True)
+
+    make_certificate("one")
+    proxy = run(*options(echo, data, "--tls-cert", f"{tmp_path}/cert.pem", "--tls-key", f"{tmp_path}/key.pem"))
+    first = presented()
+    make_certificate("two")
+    assert presented() == first
+    proxy.process.send_signal(signal.SIGHUP)
+    eventually(lambda: presented() != first, "the new certificate is presented")
+    (tmp_path / "cert.pem").write_text("nonsense")
+    second = presented()
+    proxy.process.send_signal(signal.SIGHUP)
+    assert presented() == second
+
+
+def test_the_service_manager_is_told(
+    run: Run, data: Path, echo: Echo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(PATIENCE)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        proxy = run(*options(echo, data))
+        assert manager.recv(100) == b"READY=1"
+        proxy.process.send_signal(signal.SIGHUP)
+        assert manager.recv(100).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+        assert manager.recv(100) == b"READY=1"
+        assert proxy.stop() == 0
+        assert manager.recv(100) == b"STOPPING=1"
+
+
+def test_calls_outlive_a_kill_of_the_supervisor(run: Run, data: Path, echo: Echo) -> None:
+    proxy = run(*options(echo, data, "--drain-seconds", "60"))
+    eventually(lambda: set(proxy.children()) == {"worker", "record", "sealer"}, "all run")
+    children = proxy.children()
+    with call(proxy.address) as client:
+        os.kill(proxy.process.pid, signal.SIGKILL)
+        proxy.process.wait(PATIENCE)
+        assert says(client, b"nobody noticed") == b"nobody noticed"
+    for pid in children.values():
+        eventually(lambda pid=pid: not Path(f"/proc/{pid}").exists(), "its children end by themselves")  # type: ignore[misc]
+    with Catalog(data) as catalog:
+        assert catalog.query("SELECT count(*) FROM sessions").item() == 1
+    assert list_journals(data) == []
+
+
+def test_stopping_seals_what_was_recorded(run: Run, data: Path, echo: Echo) -> None:
+    proxy = run(*options(echo, data, "--drain-seconds", "0"))
+    client = call(proxy.address)
+    assert says(client, b"x") == b"x"
+    assert proxy.stop() == 0
+    assert b"the proxy is shutting down" in read_to_end(client)
+    client.close()
+    with Catalog(data) as catalog:
+        (session,) = catalog.query("SELECT status, closed_by, close_code FROM sessions").rows()
+    assert session == ("closed", "proxy", 1001)
+    assert list_journals(data) == []
