@@ -1,15 +1,12 @@
-"""A worker's settings: one value that the supervisor hands over as JSON."""
+"""A worker's fixed settings: one value that the supervisor hands over as JSON. It holds no secrets, but names files."""
 
 from __future__ import annotations
 
-import functools
-import ssl
 from typing import Literal
 
 import msgspec
 
-from recorder.errors import UsageError
-from recorder.proxy.http import Upstream
+from recorder.proxy.upstream import Upstream
 from recorder.store.ring import DEFAULT_BYTES
 
 
@@ -17,7 +14,9 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a worker needs to know; paths are absolute.
 
     Attributes:
-        upstream: where connections go.
+        upstream: where connections go, if there is no `config_file`.
+        config_file: the routes' TOML file.
+        client_tokens: the file of tokens that clients must show; None lets everyone in.
         data_dir: the store.
         ring_dir: where its ring lies.
         ring_bytes: how large the ring is.
@@ -39,6 +38,8 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: str
     ring_dir: str
     ring_bytes: int = DEFAULT_BYTES
+    config_file: str | None = None
+    client_tokens: str | None = None
     upstream_ca: str | None = None
     tls_cert: str | None = None
     tls_key: str | None = None
@@ -51,29 +52,3 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     drain_seconds: float = 30.0
     idle_timeout_seconds: float = 0.0
     half_open_seconds: float = 60.0
-
-    def upstream_context(self) -> ssl.SSLContext:
-        """TLS towards the upstream. Raises UsageError for an unreadable CA file."""
-        return _upstream_context(self.upstream_ca)
-
-    def listener_context(self) -> ssl.SSLContext | None:
-        """TLS towards clients, or None for plain. Raises UsageError for an unusable certificate."""
-        if self.tls_cert is None:
-            return None
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.set_alpn_protocols(["http/1.1"])
-        try:
-            context.load_cert_chain(self.tls_cert, self.tls_key)
-        except (OSError, ssl.SSLError) as error:
-            raise UsageError(f"--tls-cert {self.tls_cert}: {error}", hint="PEM files of one certificate.") from None
-        return context
-
-
-@functools.cache
-def _upstream_context(upstream_ca: str | None) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=upstream_ca)
-    except (OSError, ssl.SSLError) as error:
-        raise UsageError(f"--upstream-ca {upstream_ca}: {error}", hint="Give a PEM file of certificates.") from None
-    context.set_alpn_protocols(["http/1.1"])
-    return context

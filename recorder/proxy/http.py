@@ -8,18 +8,16 @@ from __future__ import annotations
 import socket
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import urlsplit
 
 import h11
 import msgspec
 
-from recorder.errors import RecorderError, UsageError
+from recorder.errors import RecorderError
 from recorder.proxy.sockets import receive
 
 Headers = list[tuple[str, str]]
 
-_ENCODING: Final = "latin-1"  # HTTP heads are bytes; this maps each to one character and back
-_PORTS: Final = {"ws": 80, "http": 80, "wss": 443, "https": 443}
+ENCODING: Final = "latin-1"  # HTTP heads are bytes; this maps each to one character and back
 
 
 class RefusedError(RecorderError):
@@ -40,55 +38,12 @@ class RefusedError(RecorderError):
         """The whole answer, in the form of the API's own errors so that SDKs can show it."""
         error = {"error": {"type": "recorder_proxy_error", "code": self.code, "message": self.message}}
         body = msgspec.json.encode(error)
+        challenge = "WWW-Authenticate: Bearer\r\n" if self.status == HTTPStatus.UNAUTHORIZED else ""
         head = (
-            f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\n"
+            f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\n{challenge}"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         )
-        return head.encode(_ENCODING) + body
-
-
-class Upstream(msgspec.Struct, frozen=True):
-    """Where connections go: `scheme://host:port/prefix`.
-
-    Attributes:
-        tls: whether to speak TLS.
-        host: a name or address.
-        port: TCP port.
-        prefix: path put before the client's path; "" for none.
-    """
-
-    tls: bool
-    host: str
-    port: int
-    prefix: str
-
-    @classmethod
-    def parse(cls, url: str) -> Upstream:
-        """From ws://, wss://, http:// or https://. Raises UsageError for anything else."""
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError as error:
-            raise UsageError(f"--upstream {url!r}: {error}", hint="Give it as wss://host[:port].") from None
-        if parts.scheme not in _PORTS or not parts.hostname or parts.query or parts.fragment or parts.username:
-            raise UsageError(f"--upstream {url!r} is no WebSocket URL", hint="Give it as wss://host[:port][/prefix].")
-        return cls(
-            tls=parts.scheme in {"wss", "https"},
-            host=parts.hostname,
-            port=port or _PORTS[parts.scheme],
-            prefix=parts.path.rstrip("/"),
-        )
-
-    @property
-    def authority(self) -> str:
-        """What stands in the Host header."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
-
-    @property
-    def url(self) -> str:
-        """The upstream as a WebSocket URL."""
-        return f"{'wss' if self.tls else 'ws'}://{self.authority}{self.prefix}"
+        return head.encode(ENCODING) + body
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -109,20 +64,21 @@ class Request(msgspec.Struct, frozen=True):
         """Whether this asks for a WebSocket."""
         return "websocket" in self.values("upgrade") and "upgrade" in self.values("connection")
 
-    def head_for(self, upstream: Upstream) -> bytes:
-        """The head to send: the client's own, with the upstream's Host and, if no upgrade, `Connection: close`.
+    @property
+    def path(self) -> str:
+        """The target without its query."""
+        return self.target.partition("?")[0]
 
-        The latter because the splice forwards one request a connection: a second one would not be routed.
-        """
-        lines = [f"{self.method} {upstream.prefix}{self.target} HTTP/1.1"]
-        for name, value in self.headers:
-            if name.lower() == "host":
-                lines.append(f"{name}: {upstream.authority}")
-            elif self.is_upgrade or name.lower() not in {"connection", "keep-alive"}:
-                lines.append(f"{name}: {value}")
-        if not self.is_upgrade:
-            lines.append("Connection: close")
-        return ("\r\n".join(lines) + "\r\n\r\n").encode(_ENCODING)
+    @property
+    def host(self) -> str:
+        """The Host header's name or address, in lower case, without a port; "" for none (HTTP/1.0)."""
+        value = next((value for name, value in self.headers if name.lower() == "host"), "").strip().lower()
+        host, _, port = value.rpartition(":")
+        return (host if host and port.isdigit() else value).strip("[]").rstrip(".")
+
+    def header(self, name: str) -> str | None:
+        """The first value of a header, by its name in lower case."""
+        return next((value.strip() for key, value in self.headers if key.lower() == name), None)
 
 
 class Response(msgspec.Struct, frozen=True):
@@ -135,7 +91,7 @@ class Response(msgspec.Struct, frozen=True):
 
 
 def _headers(event: h11.Request | h11.Response | h11.InformationalResponse) -> Headers:
-    return [(name.decode(_ENCODING), value.decode(_ENCODING)) for name, value in event.headers.raw_items()]
+    return [(name.decode(ENCODING), value.decode(ENCODING)) for name, value in event.headers.raw_items()]
 
 
 async def read_request(sock: socket.socket, max_bytes: int) -> Request | None:
@@ -167,11 +123,11 @@ async def read_request(sock: socket.socket, max_bytes: int) -> Request | None:
     if {"content-length", "transfer-encoding"} <= {name.lower() for name, _ in headers}:
         # RFC 9112 section 6.1: what two readers may frame differently is an attempt to smuggle a request
         raise RefusedError(400, "bad_request", "both Content-Length and Transfer-Encoding", by="client")
-    return Request(event.method.decode(_ENCODING), event.target.decode(_ENCODING), headers, raw[end + 4 :])
+    return Request(event.method.decode(ENCODING), event.target.decode(ENCODING), headers, raw[end + 4 :])
 
 
-async def read_response(sock: socket.socket, max_bytes: int) -> Response:
-    """Read the head of the upstream's answer, past 1xx answers other than 101.
+async def read_response(sock: socket.socket, max_bytes: int, *, who: str = "the upstream") -> Response:
+    """Read the head of the answer that `who` gives, past 1xx answers other than 101.
 
     Raises:
         RefusedError: 502, it is no HTTP, too large, or nothing.
@@ -182,21 +138,21 @@ async def read_response(sock: socket.socket, max_bytes: int) -> Response:
     while True:
         end = raw.find(b"\r\n\r\n", start)
         if end >= 0:
-            status, headers = _parse_response(raw[start : end + 4])
+            status, headers = _parse_response(raw[start : end + 4], who)
             if status == HTTPStatus.SWITCHING_PROTOCOLS or status >= HTTPStatus.OK:
                 return Response(status, headers, raw[: end + 4], raw[end + 4 :])
             start = end + 4
             continue
         if len(raw) > max_bytes:
-            raise RefusedError(502, "bad_upstream", f"the upstream's response head is over {max_bytes} bytes")
+            raise RefusedError(502, "bad_upstream", f"the response head of {who} is over {max_bytes} bytes")
         data = await receive(sock)
         if not data:
             what = "garbage" if raw else "nothing"
-            raise RefusedError(502, "bad_upstream", f"the upstream answered {what} and closed the connection")
+            raise RefusedError(502, "bad_upstream", f"{who} answered {what} and closed the connection")
         raw += data
 
 
-def _parse_response(head: bytes) -> tuple[int, Headers]:
+def _parse_response(head: bytes, who: str) -> tuple[int, Headers]:
     parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=len(head) + 1)
     parser.send(
         h11.Request(
@@ -207,7 +163,7 @@ def _parse_response(head: bytes) -> tuple[int, Headers]:
         parser.receive_data(head)
         event = parser.next_event()
     except h11.RemoteProtocolError as error:
-        raise RefusedError(502, "bad_upstream", f"the upstream's answer is not HTTP: {error}") from None
+        raise RefusedError(502, "bad_upstream", f"the answer of {who} is not HTTP: {error}") from None
     if not isinstance(event, h11.Response | h11.InformationalResponse):
-        raise RefusedError(502, "bad_upstream", "the upstream's answer is not HTTP")
+        raise RefusedError(502, "bad_upstream", f"the answer of {who} is not HTTP")
     return event.status_code, _headers(event)

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import logging
-import os
 import socket
-import ssl
 import time
-import uuid
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
-from recorder import __version__
 from recorder.protocol.envelope import RecordKind
-from recorder.protocol.redact import redact_headers, redact_target
 from recorder.proxy.config import WorkerConfig
+from recorder.proxy.dial import dial
+from recorder.proxy.facts import accepted_facts, new_session_id, opened_facts
 from recorder.proxy.farewell import REASON, FrameWatch, say_farewell
-from recorder.proxy.http import RefusedError, Request, Response, read_request, read_response
+from recorder.proxy.forward import request_head, response_head
+from recorder.proxy.http import RefusedError, Request, read_request, read_response
+from recorder.proxy.refusals import close_politely, pass_refusal_on
+from recorder.proxy.routes import Mode, Route
 from recorder.proxy.selector import SpliceSelector
-from recorder.proxy.sockets import connect, receive, send_all, start_tls, words_for
+from recorder.proxy.settings import Loaded
+from recorder.proxy.sockets import send_all, words_for
 from recorder.proxy.splice import Splice
 from recorder.proxy.tap import Tap
 from recorder.store.ring import RingWriter
@@ -31,19 +31,11 @@ log = logging.getLogger(__name__)
 _KINDS = (RecordKind.CLIENT_BYTES, RecordKind.SERVER_BYTES)
 
 
-def new_session_id(now_ns: int) -> str:
-    """A UUIDv7 (RFC 9562 section 5.7): Unix milliseconds, then random bits, so that ids sort by time."""
-    milliseconds = now_ns // 1_000_000
-    random = int.from_bytes(os.urandom(10))
-    value = (milliseconds & (1 << 48) - 1) << 80 | random & (1 << 80) - 1
-    value = value & ~(0xF << 76) | 0x7 << 76
-    return str(uuid.UUID(int=value & ~(0x3 << 62) | 0x2 << 62))
-
-
 class Session:
     """Serves one accepted connection and closes it.
 
     Args:
+        settings: those in force now.
         client: the client's socket, non-blocking, TLS done.
         address: who it is, for the record.
         session_no: its number in the ring.
@@ -54,6 +46,7 @@ class Session:
         self,
         *,
         config: WorkerConfig,
+        settings: Loaded,
         selector: SpliceSelector,
         ring: RingWriter,
         client: socket.socket,
@@ -62,6 +55,7 @@ class Session:
         on_end: Callable[[], None],
     ) -> None:
         self._config = config
+        self._settings = settings
         self._selector = selector
         self._ring = ring
         self._client = client
@@ -70,7 +64,6 @@ class Session:
         self._on_end = on_end
         self._tap: Tap | None = None
         self._splice: Splice | None = None
-        self._upstream_tls = config.upstream_context()
         self._began_ns = 0
         self._connect_seconds: float | None = None
         self._extensions: str | None = None  # what the handshake negotiated; None until it has
@@ -84,18 +77,21 @@ class Session:
         """Handshake, then hand over to the splice (which goes on after this returns)."""
         upstream: socket.socket | None = None
         try:
-            async with asyncio.timeout(self._config.handshake_timeout_seconds):
+            async with asyncio.timeout(self._config.handshake_timeout_seconds) as deadline:
+                began = asyncio.get_running_loop().time()
                 request = await read_request(self._client, self._config.max_header_bytes)
                 if request is None:
                     self._end()
                     return
+                route, client_name = self._settings.admit(request)
+                deadline.reschedule(began + route.handshake_timeout_seconds)
                 if request.is_upgrade:
-                    self._open(request)
-                upstream = await self._dial()
+                    self._open(request, route, client_name)
+                upstream = await self._dial(route)
                 if request.is_upgrade:
-                    await self._upgrade(request, upstream)
+                    await self._upgrade(request, route, upstream)
                 else:
-                    await send_all(upstream, request.head_for(self._config.upstream) + request.rest)
+                    await send_all(upstream, request_head(request, route) + request.rest)
                     self._start_splice(upstream)
         except RefusedError as refusal:
             await self._refuse(refusal, upstream)
@@ -154,32 +150,28 @@ class Session:
         elif splice.first_end is not None and quiet >= half_open:
             splice.abort(f"half-closed for {half_open:g} s")
 
-    def _open(self, request: Request) -> None:
-        """Record that a session begins. Secrets are replaced before anything is written anywhere."""
+    def _open(self, request: Request, route: Route, client_name: str | None) -> None:
+        """Record that a session begins, if it is to be recorded."""
         self._began_ns = time.monotonic_ns()
         now_ns = time.time_ns()
         self.session_id = new_session_id(now_ns)
-        if not self._config.recording:
+        recording = route.recording.decide(request)
+        if not self._config.recording or recording.mode is Mode.OFF:
             return
         tap = Tap(self._ring, self._session_no)
-        facts = {
-            "session_id": self.session_id,
-            "source": "proxy",
-            "opened_at": dt.datetime.fromtimestamp(now_ns / 1e9, dt.UTC).isoformat(timespec="microseconds"),
-            "opened_at_ns": now_ns,
-            "monotonic_ns": self._began_ns,
-            "client": {"address": self._address},
-            "request": {
-                "method": request.method,
-                "target": redact_target(request.target),
-                "headers": redact_headers(request.headers),
-            },
-            "upstream": self._config.upstream.url,
-            "labels": {},
-            "ring": self._ring.name,
-            "session_no": self._session_no,
-            "recorder_version": __version__,
-        }
+        facts = opened_facts(
+            request,
+            session_id=self.session_id,
+            now_ns=now_ns,
+            monotonic_ns=self._began_ns,
+            client={"address": self._address},
+            upstream=route.upstream.url,
+            route=route.name,
+            labels=route.labels_for(request, client_name),
+            recording=recording.facts(),
+            ring=self._ring.name,
+            session_no=self._session_no,
+        )
         if tap.facts(RecordKind.OPENED, facts):
             self._tap = tap
         elif self._config.on_recording_failure == "refuse":
@@ -187,71 +179,38 @@ class Session:
         else:
             log.error("session %s is not recorded: the ring is full", self.session_id)
 
-    async def _dial(self) -> socket.socket:
-        target = self._config.upstream
+    async def _dial(self, route: Route) -> socket.socket:
         began = time.monotonic_ns()
-        try:
-            async with asyncio.timeout(self._config.connect_timeout_seconds):
-                sock = await connect(target.host, target.port)
-                if target.tls:
-                    sock = await start_tls(sock, self._upstream_tls, server_hostname=target.host)
-        except TimeoutError:
-            raise RefusedError(504, "upstream_timeout", f"no connection to {target.authority} in time") from None
-        except ssl.SSLError as error:
-            raise RefusedError(
-                502, "upstream_tls_failed", f"TLS with {target.authority} failed: {error.reason or error}"
-            ) from None
-        except OSError as error:
-            raise RefusedError(
-                502, "upstream_unreachable", f"no connection to {target.authority}: {words_for(error)}"
-            ) from None
+        upstream = await dial(route)
         self._connect_seconds = (time.monotonic_ns() - began) / 1e9
-        return sock
+        return upstream
 
-    async def _upgrade(self, request: Request, upstream: socket.socket) -> None:
-        await send_all(upstream, request.head_for(self._config.upstream))
+    async def _upgrade(self, request: Request, route: Route, upstream: socket.socket) -> None:
+        await send_all(upstream, request_head(request, route))
         response = await read_response(upstream, self._config.max_header_bytes)
         if response.status != HTTPStatus.SWITCHING_PROTOCOLS:
-            await self._pass_refusal_on(response, upstream)
+            await pass_refusal_on(response, upstream, self._client)
+            self._record_close(closed_by="upstream", status=response.status, error=None)
+            log.info("session %s refused by the upstream: %d", self.session_id, response.status)
+            await close_politely(self._client)
+            upstream.close()
+            self._end()
             return
         now = time.monotonic_ns()
         if self._tap is not None:
-            facts = {
-                "status": response.status,
-                "headers": redact_headers(response.headers),
-                "connect_seconds": self._connect_seconds,
-                "handshake_seconds": (now - self._began_ns) / 1e9,
-                "monotonic_ns": now,
-            }
+            facts = accepted_facts(response, began_ns=self._began_ns, now_ns=now, connect_seconds=self._connect_seconds)
             self._tap.facts(RecordKind.ACCEPTED, facts)
             # Either side may already have said something in the packet that carried its head.
             for kind, data in zip(_KINDS, (request.rest, response.rest), strict=True):
                 if data:
                     self._tap.chunk(kind, data)
-        await send_all(self._client, response.head + response.rest)
+        await send_all(self._client, response_head(response.head, request, route) + response.rest)
         if request.rest:
             await send_all(upstream, request.rest)
         self._early_bytes = (len(request.rest), len(response.rest))
         negotiated = [value for name, value in response.headers if name.lower() == "sec-websocket-extensions"]
         self._extensions = ", ".join(negotiated)
         self._start_splice(upstream)
-
-    async def _pass_refusal_on(self, response: Response, upstream: socket.socket) -> None:
-        """Give the client the upstream's refusal, byte for byte, to its end."""
-        await send_all(self._client, response.head + response.rest)
-        length = next((value for name, value in response.headers if name.lower() == "content-length"), None)
-        missing = int(length) - len(response.rest) if length and length.isdigit() else None
-        while missing is None or missing > 0:
-            data = await receive(upstream)
-            if not data:
-                break
-            await send_all(self._client, data)
-            missing = missing if missing is None else missing - len(data)
-        self._record_close(closed_by="upstream", status=response.status, error=None)
-        log.info("session %s refused by the upstream: %d", self.session_id, response.status)
-        await self._close_politely()
-        upstream.close()
-        self._end()
 
     def _start_splice(self, upstream: socket.socket) -> None:
         def ended(splice: Splice) -> None:
@@ -273,20 +232,10 @@ class Session:
         try:
             async with asyncio.timeout(self._config.handshake_timeout_seconds):
                 await send_all(self._client, refusal.response())
-                await self._close_politely()
+                await close_politely(self._client)
         except (OSError, TimeoutError):
             pass
         self._abandon(refusal.message, upstream)
-
-    async def _close_politely(self) -> None:
-        """FIN, then read what the client still sends: closing on unread bytes would be a reset, and eat our answer."""
-        try:
-            async with asyncio.timeout(1):
-                self._client.shutdown(socket.SHUT_WR)
-                while await receive(self._client):
-                    pass
-        except (OSError, TimeoutError):
-            pass
 
     def _abandon(self, error: str, upstream: socket.socket | None) -> None:
         self._record_close(closed_by="proxy", error=error)

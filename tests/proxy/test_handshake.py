@@ -9,9 +9,9 @@ import pytest
 
 from recorder.errors import UsageError
 from recorder.protocol.envelope import RecordKind
-from recorder.proxy.http import Upstream
-from recorder.proxy.session import new_session_id
+from recorder.proxy.facts import new_session_id
 from recorder.proxy.supervisor import listen
+from recorder.proxy.upstream import Upstream
 from tests.proxy.conftest import ACCEPT, UPGRADE, RunningWorker, Scripted, read_exactly, read_head, read_to_end
 
 MakeUpstream = Callable[[Callable[[socket.socket], None]], Scripted]
