@@ -30,6 +30,15 @@ def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def port_of_proxy(process: "subprocess.Popen[str]") -> int:
+    """The demo says where its proxy listens when all parts are up."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    line = process.stdout.readline()
+    assert "ws://127.0.0.1:" in line, process.stderr.read()
+    return int(line.rpartition(":")[2].split()[0])
+
+
 @pytest.fixture(scope="module")
 def given(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     """The directory of a demo that ran once, and what it printed. An older store lay there."""
@@ -91,8 +100,7 @@ def test_the_sdk_spoke_was_interrupted_and_called_tools(catalog: Catalog) -> Non
 
 def test_sigterm_in_the_middle_ends_everything_in_order(tmp_path: Path) -> None:
     process = start(tmp_path)
-    assert process.stdout is not None
-    port = int(process.stdout.readline().rpartition(":")[2].split()[0])
+    port = port_of_proxy(process)
     socket.create_connection(("127.0.0.1", port)).close()
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=PATIENCE)
@@ -104,8 +112,7 @@ def test_sigterm_in_the_middle_ends_everything_in_order(tmp_path: Path) -> None:
 
 def test_a_store_that_another_demo_uses_is_not_emptied(tmp_path: Path) -> None:
     first = start(tmp_path)
-    assert first.stdout is not None
-    first.stdout.readline()
+    port_of_proxy(first)
     second = start(tmp_path, "--once")
     _, errors = second.communicate(timeout=PATIENCE)
     assert second.returncode == 2
