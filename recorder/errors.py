@@ -122,8 +122,8 @@ class ListenError(RecorderError):
 
     exit_code = 6
 
-    def __init__(self, address: str, problem: str) -> None:
-        super().__init__(f"cannot listen on {address}: {problem}", hint="Choose another address with --listen.")
+    def __init__(self, address: str, problem: str, *, option: str = "--listen") -> None:
+        super().__init__(f"cannot listen on {address}: {problem}", hint=f"Choose another address with {option}.")
         self.address = address
 
 

@@ -31,6 +31,7 @@ _QUERY_NAMES: Final = frozenset({"sig", "code", "jwt", "pwd", "bearer"})
 _SCHEME: Final = re.compile(
     r"(\s*(?:bearer|basic|digest|negotiate|token|apikey|aws4-hmac-sha256)\s+)?(.*)", re.IGNORECASE | re.DOTALL
 )
+_BEARER: Final = re.compile(r"\b(bearer\s+)([A-Za-z0-9._~+/:=-]{8,})", re.IGNORECASE)
 _SAFE_HEADERS: Final = frozenset(
     {"www-authenticate", "proxy-authenticate", "sec-websocket-key", "access-control-allow-credentials"}
 )
@@ -151,6 +152,11 @@ def _redact_pair(pair: str) -> str:
     if value and (plain in _QUERY_NAMES or _SECRET_NAME.search(plain)):
         return name + equals + fingerprint(unquote_plus(value))
     return _redact_key_like(pair)
+
+
+def redact_text(text: str) -> str:
+    """Take what looks like a key, or follows the name of an authorization scheme, out of any text."""
+    return _redact_key_like(_BEARER.sub(lambda found: found[1] + fingerprint(found[2]), text))
 
 
 def _redact_key_like(text: str) -> str:

@@ -22,25 +22,35 @@ class Tap:
     Never waits and never raises: what the ring cannot take is counted, and becomes a GAP record once there is room.
 
     Attributes:
-        missed_bytes: bytes forwarded and not recorded, in all.
+        missed: by kind, bytes that could not be recorded.
+        left_out: by kind, bytes not recorded on purpose.
+        gaps: how many stretches `missed` is made of.
+        stopped: why nothing more is recorded, once `stop` was called.
     """
 
-    __slots__ = ("_gaps", "_ring", "_session_no", "missed_bytes")
+    __slots__ = ("_gaps", "_ring", "_session_no", "gaps", "left_out", "missed", "stopped")
 
     def __init__(self, ring: RingWriter, session_no: int) -> None:
         self._ring = ring
         self._session_no = session_no
         self._gaps: dict[int, int] = {}
-        self.missed_bytes = 0
+        self.missed: dict[int, int] = dict.fromkeys(_DIRECTIONS, 0)
+        self.left_out: dict[int, int] = dict.fromkeys(_DIRECTIONS, 0)
+        self.gaps = 0
+        self.stopped: str | None = None
+
+    @property
+    def missed_bytes(self) -> int:
+        """Bytes forwarded and not recorded, for whatever reason."""
+        return sum(self.missed.values()) + sum(self.left_out.values())
 
     def chunk(self, kind: int, data: bytes) -> None:
         """Record bytes of one direction, with the time of now."""
         now = time.monotonic_ns()
-        if (self._gaps and not self._end_gaps(now, len(data))) or not self._ring.append(
+        if (self._gaps and not self._resume(now, len(data))) or not self._ring.append(
             kind, self._session_no, now, data
         ):
-            self._gaps[kind] = self._gaps.get(kind, 0) + len(data)
-            self.missed_bytes += len(data)
+            self._miss(kind, len(data))
 
     def facts(self, kind: int, facts: dict[str, Any]) -> bool:
         """Record a JSON object; False when the ring has no room for it."""
@@ -48,14 +58,43 @@ class Tap:
         data = msgspec.json.encode(facts)
         if self._gaps and not self._end_gaps(now, len(data)):
             return False
+        if kind == RecordKind.CLOSED and self.stopped is not None:
+            self._report(self.left_out, self.stopped, now)
         return self._ring.append(kind, self._session_no, now, data)
+
+    def stop(self, reason: str) -> None:
+        """Record no more chunks. What is left out is counted, and stands in GAP records before the session's end.
+
+        A GAP record of no bytes is written now: so the journal of a worker that dies meanwhile tells as well.
+        """
+        if self.stopped is None:
+            self.facts(RecordKind.GAP, {"direction": "recorder", "bytes": 0, "reason": reason})
+            self.stopped = reason
+            self._gaps.setdefault(RecordKind.CLIENT_BYTES, 0)  # an open gap is what makes `chunk` think twice
+
+    def _miss(self, kind: int, count: int) -> None:
+        if self.stopped is not None:
+            self.left_out[kind] += count
+            return
+        self.gaps += kind not in self._gaps
+        self._gaps[kind] = self._gaps.get(kind, 0) + count
+        self.missed[kind] += count
+
+    def _resume(self, now: int, next_bytes: int) -> bool:
+        return self.stopped is None and self._end_gaps(now, next_bytes)
 
     def _end_gaps(self, now: int, next_bytes: int) -> bool:
         """Report what was missed, if what comes next will fit too: else a gap would crumble into many."""
         if not self._ring.has_room(next_bytes + _GAP_BYTES):
             return False
-        for kind, missed in self._gaps.items():
-            gap = {"direction": _DIRECTIONS[RecordKind(kind)], "bytes": missed, "reason": "ring full"}
-            self._ring.append(RecordKind.GAP, self._session_no, now, msgspec.json.encode(gap))
+        self._report(self._gaps, "ring full", now)
         self._gaps.clear()
+        if self.stopped is not None:
+            self._gaps[RecordKind.CLIENT_BYTES] = 0
         return True
+
+    def _report(self, counts: dict[int, int], reason: str, now: int) -> None:
+        for kind, count in counts.items():
+            if count:
+                gap = {"direction": _DIRECTIONS[RecordKind(kind)], "bytes": count, "reason": reason}
+                self._ring.append(RecordKind.GAP, self._session_no, now, msgspec.json.encode(gap))

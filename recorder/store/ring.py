@@ -18,6 +18,7 @@ import hashlib
 import mmap
 import os
 import struct
+import sys
 import time
 from pathlib import Path
 from typing import Final, NamedTuple, Self
@@ -36,6 +37,7 @@ _SKIP: Final = 0xFFFF_FFFF  # a length that means: nothing more before the end, 
 _FILE = struct.Struct("=8sIIQ")  # magic, version, reserved, capacity
 _HEAD_WORD: Final = 8  # 64 bytes apart, so that writer and reader do not share a cache line
 _TAIL_WORD: Final = 16
+_HELD_BACK_WORD: Final = 24  # written by the reader: nonzero while it takes no more
 
 
 class RingRecord(NamedTuple):
@@ -60,6 +62,61 @@ def ring_directory(data_dir: Path, base: Path | None = None) -> Path:
         return data_dir / "ring"
     digest = hashlib.sha256(os.fsencode(os.path.realpath(data_dir))).hexdigest()[:16]
     return shared / f"recorder-{os.getuid()}-{digest}"
+
+
+class RingState(NamedTuple):
+    """What somebody who is neither writer nor reader can see of a ring.
+
+    Attributes:
+        capacity: its size in bytes.
+        used_bytes: how much has not been drained.
+        oldest_ns: the monotonic time of the oldest such record, or None.
+    """
+
+    capacity: int
+    used_bytes: int
+    oldest_ns: int | None
+
+
+def look_at_rings(directory: Path) -> list[RingState]:
+    """The state of every ring of a directory, whoever uses it, read without touching it."""
+    try:
+        paths = [path for path in directory.iterdir() if path.suffix == SUFFIX]
+    except FileNotFoundError:
+        return []
+    return [state for path in paths if (state := _look_at(path)) is not None]
+
+
+def _look_at(path: Path) -> RingState | None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None  # drained and gone
+    try:
+        capacity = _capacity(fd, path)
+        while True:
+            head, tail = _word(fd, _HEAD_WORD), _word(fd, _TAIL_WORD)
+            oldest_ns = _time_at(fd, tail, capacity) if head > tail else None
+            if _word(fd, _TAIL_WORD) == tail:  # else its place may have been written over meanwhile
+                return RingState(capacity, max(head - tail, 0), oldest_ns)
+    except StoreError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def _word(fd: int, number: int) -> int:
+    return int.from_bytes(os.pread(fd, 8, number * 8), sys.byteorder)
+
+
+def _time_at(fd: int, position: int, capacity: int) -> int:
+    place = position % capacity
+    for where in (place, 0):
+        if capacity - where >= _HEADER:
+            length, _, at_ns, _ = _RECORD.unpack(os.pread(fd, _HEADER, PAGE + where))
+            if length != _SKIP:
+                return int(at_ns)
+    return 0
 
 
 class RingWriter:
@@ -131,6 +188,11 @@ class RingWriter:
         """How much the recorder process has not taken yet."""
         return int(self._head - self._words[_TAIL_WORD])
 
+    @property
+    def held_back(self) -> bool:
+        """Whether the recorder process has said that it takes no more for now."""
+        return self._words[_HELD_BACK_WORD] != 0
+
     def close(self) -> None:
         """Let go of the map and the lock; the recorder process drains and removes the file."""
         self._words.release()
@@ -199,6 +261,15 @@ class RingReader:
     def release(self, position: int) -> None:
         """Give the space before `position` back to the writer."""
         self._words[_TAIL_WORD] = position
+
+    @property
+    def used_bytes(self) -> int:
+        """How much there is to read."""
+        return int(self._words[_HEAD_WORD] - self._words[_TAIL_WORD])
+
+    def hold_back(self, held_back: bool) -> None:
+        """Tell the worker whether its records are being taken."""
+        self._words[_HELD_BACK_WORD] = held_back
 
     def writer_is_dead(self) -> bool:
         """Whether the worker is gone (its lock can be had). What it appended is still here."""
