@@ -20,6 +20,9 @@ from recorder.protocol.redact import redact_text
 
 FORMAT_VARIABLE: Final = "RECORDER_LOG_FORMAT"
 LEVEL_VARIABLE: Final = "RECORDER_LOG_LEVEL"
+PROCESS_VARIABLE: Final = "RECORDER_PROCESS"
+"""What the supervisor calls a child, since there may be several workers."""
+
 FORMATS: Final = ("console", "json")
 LEVELS: Final = ("debug", "info", "warning", "error")
 
@@ -31,7 +34,7 @@ def configure(process: str, *, log_format: str | None = None, level: str | None 
     """Send this process's log to stderr, and let the processes it starts do likewise.
 
     Args:
-        process: what this one is called in the log.
+        process: what this one is called in the log, if its parent has no name for it.
         log_format: "console" or "json"; None takes the environment's.
         level: the least that is logged; None takes the environment's.
 
@@ -40,6 +43,7 @@ def configure(process: str, *, log_format: str | None = None, level: str | None 
     """
     log_format = _choice("--log-format", log_format, FORMAT_VARIABLE, FORMATS, "console")
     level = _choice("--log-level", level, LEVEL_VARIABLE, LEVELS, "info")
+    process = os.environ.get(PROCESS_VARIABLE, process)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(process) if log_format == "json" else ConsoleFormatter(process, sys.stderr))
     root = logging.getLogger()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import logging
 import socket
 import time
@@ -17,6 +18,7 @@ from recorder.proxy.facts import accepted_facts, new_session_id, opened_facts
 from recorder.proxy.farewell import REASON, FrameWatch, say_farewell
 from recorder.proxy.forward import request_head, response_head
 from recorder.proxy.http import RefusedError, Request, read_request, read_response
+from recorder.proxy.meter import Meter
 from recorder.proxy.refusals import close_politely, pass_refusal_on
 from recorder.proxy.routes import Mode, Route
 from recorder.proxy.selector import SpliceSelector
@@ -24,6 +26,7 @@ from recorder.proxy.settings import Loaded
 from recorder.proxy.sockets import send_all, words_for
 from recorder.proxy.splice import Splice
 from recorder.proxy.tap import Tap
+from recorder.store.counters import CONNECT, ERROR, HTTP_REQUESTS, REFUSED, Counters
 from recorder.store.ring import RingWriter
 
 log = logging.getLogger(__name__)
@@ -39,6 +42,7 @@ class Session:
         client: the client's socket, non-blocking, TLS done.
         address: who it is, for the record.
         session_no: its number in the ring.
+        counters: the worker's.
         on_end: called once when all is over.
     """
 
@@ -52,6 +56,7 @@ class Session:
         client: socket.socket,
         address: str,
         session_no: int,
+        counters: Counters,
         on_end: Callable[[], None],
     ) -> None:
         self._config = config
@@ -61,8 +66,12 @@ class Session:
         self._client = client
         self._address = address
         self._session_no = session_no
+        self._counters = counters
         self._on_end = on_end
         self._tap: Tap | None = None
+        self._unrecordable = False  # it should be recorded, and is not
+        self._meter: Meter | None = None
+        self._about: dict[str, Any] = {}
         self._splice: Splice | None = None
         self._began_ns = 0
         self._connect_seconds: float | None = None
@@ -107,7 +116,8 @@ class Session:
             self._abandon("the proxy stopped", upstream)
             raise
         except Exception:
-            log.exception("session failed in its handshake")
+            self._counters.add(ERROR, value="internal")
+            log.exception("the handshake failed", extra=self._named)
             self._abandon("internal error", upstream)
 
     def begin_drain(self) -> None:
@@ -130,16 +140,47 @@ class Session:
             close_code=code,
             close_reason=code and REASON,
             error=error,
-            client_bytes=self._early_bytes[0] + splice.client_bytes,
-            server_bytes=self._early_bytes[1] + splice.server_bytes,
         )
         self._end()
+
+    def describe(self) -> dict[str, Any]:
+        """What is known about the session, as JSON."""
+        client_bytes, server_bytes = self._traffic
+        return {
+            **self._about,
+            "state": "handshake" if self._splice is None else "running",
+            "recorded": self._tap is not None and self._tap.stopped is None,
+            "client_bytes": client_bytes,
+            "server_bytes": server_bytes,
+        }
+
+    def stop_recording(self) -> bool:
+        """Record nothing more of what is said; the session goes on. Returns whether it was being recorded."""
+        if self._tap is None or self._tap.stopped is not None:
+            return False
+        self._tap.stop("stopped by request")
+        log.info("recording was stopped by request", extra=self._named)
+        return True
+
+    @property
+    def _named(self) -> dict[str, Any]:
+        return {"session_id": self.session_id}
+
+    @property
+    def _traffic(self) -> tuple[int, int]:
+        """Bytes from the client and from the upstream so far."""
+        client, server = self._early_bytes
+        if self._splice is not None:
+            client, server = client + self._splice.client_bytes, server + self._splice.server_bytes
+        return client, server
 
     def look_after(self, now: float) -> None:
         """Called now and then: ends a session that has been idle, or half-closed, for too long."""
         splice = self._splice
         if splice is None or not splice.running:
             return
+        if self._meter is not None:
+            self._meter.look(self._traffic, now)
         carried = splice.client_bytes + splice.server_bytes
         if carried != self._carried:
             self._carried, self._quiet_since = carried, now
@@ -156,6 +197,9 @@ class Session:
         now_ns = time.time_ns()
         self.session_id = new_session_id(now_ns)
         recording = route.recording.decide(request)
+        labels = route.labels_for(request, client_name)
+        opened_at = dt.datetime.fromtimestamp(now_ns / 1e9, dt.UTC).isoformat(timespec="milliseconds")
+        self._about = {"session_id": self.session_id, "since": opened_at, "route": route.name, "labels": labels}
         if not self._config.recording or recording.mode is Mode.OFF:
             return
         tap = Tap(self._ring, self._session_no)
@@ -167,22 +211,26 @@ class Session:
             client={"address": self._address},
             upstream=route.upstream.url,
             route=route.name,
-            labels=route.labels_for(request, client_name),
+            labels=labels,
             recording=recording.facts(),
             ring=self._ring.name,
             session_no=self._session_no,
         )
-        if tap.facts(RecordKind.OPENED, facts):
+        refuse = self._config.on_recording_failure == "refuse"
+        if not (refuse and self._ring.held_back) and tap.facts(RecordKind.OPENED, facts):
             self._tap = tap
-        elif self._config.on_recording_failure == "refuse":
+        elif refuse:
             raise RefusedError(503, "cannot_record", "this session cannot be recorded now, and the policy is to refuse")
         else:
-            log.error("session %s is not recorded: the ring is full", self.session_id)
+            self._unrecordable = True
+            self._counters.add(ERROR, value="not_recorded")
+            log.error("the session is not recorded: the ring is full", extra=self._named)
 
     async def _dial(self, route: Route) -> socket.socket:
         began = time.monotonic_ns()
         upstream = await dial(route)
         self._connect_seconds = (time.monotonic_ns() - began) / 1e9
+        self._counters.observe(CONNECT, self._connect_seconds)
         return upstream
 
     async def _upgrade(self, request: Request, route: Route, upstream: socket.socket) -> None:
@@ -191,7 +239,8 @@ class Session:
         if response.status != HTTPStatus.SWITCHING_PROTOCOLS:
             await pass_refusal_on(response, upstream, self._client)
             self._record_close(closed_by="upstream", status=response.status, error=None)
-            log.info("session %s refused by the upstream: %d", self.session_id, response.status)
+            self._counters.add(REFUSED, value="upstream_refused")
+            log.info("refused by the upstream: %d", response.status, extra=self._named)
             await close_politely(self._client)
             upstream.close()
             self._end()
@@ -217,17 +266,28 @@ class Session:
             self._record_close(
                 closed_by="proxy" if splice.first_end is None else "lost",
                 error=splice.error,
-                client_bytes=self._early_bytes[0] + splice.client_bytes,
-                server_bytes=self._early_bytes[1] + splice.server_bytes,
                 first_end=splice.first_end,
             )
             self._end()
 
-        self._splice = Splice(self._selector, self._client, upstream, tap=self._tap, kinds=_KINDS, on_end=ended)
+        self._splice = Splice(
+            self._selector,
+            self._client,
+            upstream,
+            tap=self._tap,
+            kinds=_KINDS,
+            on_end=ended,
+            observe=self._counters.observe_latency,
+        )
+        if self.session_id is None:
+            self._counters.add(HTTP_REQUESTS)
+        else:
+            self._meter = Meter(self._counters, self.session_id, self._tap, wanted=self._unrecordable)
         self._splice.start()
 
     async def _refuse(self, refusal: RefusedError, upstream: socket.socket | None) -> None:
-        log.warning("session %s refused: %d %s", self.session_id or "-", refusal.status, refusal.message)
+        self._counters.add(REFUSED, value=refusal.code)
+        log.warning("refused: %d %s", refusal.status, refusal.message, extra=self._named)
         self._record_close(closed_by=refusal.by, status=refusal.status, error=refusal.message)
         try:
             async with asyncio.timeout(self._config.handshake_timeout_seconds):
@@ -248,12 +308,19 @@ class Session:
         if self._tap is None:
             return
         tap, self._tap = self._tap, None
-        facts = {"status": None, "client_bytes": 0, "server_bytes": 0, **facts}
+        client_bytes, server_bytes = self._traffic
+        facts = {"status": None, "client_bytes": client_bytes, "server_bytes": server_bytes, **facts}
         facts["missed_bytes"] = tap.missed_bytes
+        if tap.stopped is not None:
+            facts["recording_stopped"] = tap.stopped
         facts["connect_seconds"] = self._connect_seconds
         if not tap.facts(RecordKind.CLOSED, facts):
-            log.error("session %s: the ring is full, its end is not recorded", self.session_id)
+            log.error("the session's end is not recorded: the ring is full", extra=self._named)
 
     def _end(self) -> None:
+        if self._meter is not None:
+            self._meter.finish(self._traffic, time.monotonic())
+        if self._splice is not None and self._splice.error is not None:
+            self._counters.add(ERROR, value="connection_lost" if self._splice.first_end else "proxy_closed")
         self._client.close()
         self._on_end()

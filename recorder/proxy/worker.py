@@ -16,18 +16,31 @@ import os
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 
 import msgspec
 
+from recorder import logs
 from recorder.errors import RecorderError
 from recorder.proxy.config import WorkerConfig
+from recorder.proxy.control import ControlServer
 from recorder.proxy.http import RefusedError
 from recorder.proxy.selector import SpliceSelector
 from recorder.proxy.session import Session
 from recorder.proxy.settings import Settings
 from recorder.proxy.sockets import prepare, send_all, start_tls
-from recorder.store.ring import RingWriter
+from recorder.store.counters import (
+    ACCEPTING,
+    CONNECTIONS_OPEN,
+    ERROR,
+    HEARTBEAT,
+    LOOP_LAG,
+    REFUSED,
+    Counters,
+    inherited,
+)
+from recorder.store.ring import CONTROL_SUFFIX, RingWriter
 
 log = logging.getLogger(__name__)
 
@@ -37,19 +50,33 @@ READY = b"r"
 
 _ACCEPTS_A_WAKE_UP = 64
 _SWEEP_SECONDS = 1.0
+_SWEEP_AT_ONCE = 64  # sessions looked after before traffic is served again
 _PAUSE_SECONDS = 0.2  # after running out of file descriptors
 
 
 class Worker:
     """Accepts connections and runs their sessions until told to stop.
 
+    Args:
+        config: fixed settings.
+        selector: what the event loop runs on.
+        listeners: sockets to accept from, non-blocking.
+        counters: this process's; None counts for nobody.
+
     Raises:
         StoreError: there is no room for the ring.
         UsageError: certificates cannot be used.
     """
 
-    def __init__(self, config: WorkerConfig, selector: SpliceSelector, listeners: list[socket.socket]) -> None:
+    def __init__(
+        self,
+        config: WorkerConfig,
+        selector: SpliceSelector,
+        listeners: list[socket.socket],
+        counters: Counters | None = None,
+    ) -> None:
         self._config = config
+        self._counters = counters or Counters()
         self._selector = selector
         self._listeners = listeners
         self._settings = Settings(config)
@@ -66,19 +93,24 @@ class Worker:
         loop = asyncio.get_running_loop()
         if parent_fd is not None:
             loop.add_reader(parent_fd, self._stopping.set)
+        control = ControlServer(self._ring.path.with_suffix(CONTROL_SUFFIX), lambda: self._sessions)
+        await control.start()
         for listener in self._listeners:
             loop.add_reader(listener.fileno(), self._accept, listener)
+        self._counters.set(ACCEPTING, 1)
         if parent_fd is not None:
             os.write(parent_fd, READY)
         sweeper = loop.create_task(self._look_after_sessions())
         await self._stopping.wait()
-        sweeper.cancel()
+        self._counters.set(ACCEPTING, 0)
         if parent_fd is not None:
             loop.remove_reader(parent_fd)
         for listener in self._listeners:
             loop.remove_reader(listener.fileno())
             listener.close()
         await self._drain()
+        sweeper.cancel()
+        control.close()
         self._ring.close()
 
     def reload(self) -> None:
@@ -104,11 +136,17 @@ class Worker:
             await asyncio.wait(self._tasks)
 
     async def _look_after_sessions(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
+            due = loop.time() + _SWEEP_SECONDS
+            self._counters.set(HEARTBEAT, time.monotonic_ns())
             await asyncio.sleep(_SWEEP_SECONDS)
-            now = asyncio.get_running_loop().time()
-            for session in list(self._sessions):
+            now = loop.time()
+            self._counters.observe(LOOP_LAG, now - due)
+            for number, session in enumerate(list(self._sessions), 1):
                 session.look_after(now)
+                if not number % _SWEEP_AT_ONCE:
+                    await asyncio.sleep(0)
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(_ACCEPTS_A_WAKE_UP):
@@ -118,6 +156,7 @@ class Worker:
                 return
             except OSError as error:
                 if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
+                    self._counters.add(ERROR, value="accept")
                     log.error("cannot accept connections: %s", error.strerror)  # noqa: TRY400 - the words say it all
                     self._pause(listener)
                     return
@@ -148,6 +187,7 @@ class Worker:
                 async with asyncio.timeout(self._config.handshake_timeout_seconds):
                     client = await start_tls(client, settings.listener_tls, server_side=True)
             except (OSError, TimeoutError) as error:
+                self._counters.add(ERROR, value="client_tls")
                 log.info("TLS with %s failed: %s", address, error)
                 return
         if len(self._sessions) >= self._config.max_sessions:
@@ -162,9 +202,11 @@ class Worker:
             client=client,
             address=address,
             session_no=self._session_no,
+            counters=self._counters,
             on_end=lambda: self._ended(session),
         )
         self._sessions.add(session)
+        self._counters.set(CONNECTIONS_OPEN, len(self._sessions))
         self._idle.clear()
         await session.run()
 
@@ -172,6 +214,7 @@ class Worker:
         refusal = RefusedError(
             503, "too_many_sessions", f"the proxy serves {self._config.max_sessions} sessions already"
         )
+        self._counters.add(REFUSED, value=refusal.code)
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(1):
                 await send_all(client, refusal.response())
@@ -179,13 +222,14 @@ class Worker:
 
     def _ended(self, session: Session) -> None:
         self._sessions.discard(session)
+        self._counters.set(CONNECTIONS_OPEN, len(self._sessions))
         if not self._sessions:
             self._idle.set()
 
 
 def main() -> int:
     """Entry point of the process. Arguments: the parent pipe's descriptor, then the listeners'."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure("worker")
     config = msgspec.json.decode(os.environ[CONFIG_VARIABLE], type=WorkerConfig)
     parent_fd, *fds = (int(argument) for argument in sys.argv[1:])
     listeners = [socket.socket(fileno=fd) for fd in fds]
@@ -194,7 +238,7 @@ def main() -> int:
     selector = SpliceSelector()
 
     async def serve() -> None:
-        worker = Worker(config, selector, listeners)
+        worker = Worker(config, selector, listeners, inherited())
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, worker.stop)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, worker.reload)

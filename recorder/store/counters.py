@@ -91,6 +91,7 @@ ERRORS: Final = (
     "client_tls",
     "accept",
     "connection_lost",
+    "proxy_closed",
     "not_recorded",
     "journal_write",
     "journal_sync",
@@ -232,6 +233,10 @@ class Counters:
         """Put a duration into a histogram."""
         self._words[metric.word + bisect_left(metric.bounds, seconds)] += 1
         self._words[metric.word + metric.words - 1] += max(0, int(seconds * _NANO))
+
+    def observe_latency(self, nanoseconds: int) -> None:
+        """Put a sample into `ADDED_LATENCY`."""
+        self.observe(ADDED_LATENCY, nanoseconds / _NANO)
 
     def begin(self) -> None:
         """What a process says first: the gauges of one that had this page before it mean nothing any more."""

@@ -30,6 +30,8 @@ VERSION: Final = 1
 PAGE: Final = 4096
 DEFAULT_BYTES: Final = 32 << 20
 SUFFIX: Final = ".ring"
+CONTROL_SUFFIX: Final = ".control"
+"""A worker's control socket lies beside its ring, and goes with it."""
 
 _RECORD = struct.Struct("=IIQQ")  # data length, session number, monotonic ns, kind
 _HEADER: Final = _RECORD.size
@@ -286,6 +288,7 @@ class RingReader:
         self._map.close()
         if remove:
             self.path.unlink(missing_ok=True)
+            self.path.with_suffix(CONTROL_SUFFIX).unlink(missing_ok=True)
         os.close(self._fd)
 
     def __enter__(self) -> Self:
