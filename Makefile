@@ -45,10 +45,13 @@ bench: $(READY)  ## the figures of docs/benchmarks.md
 soak: $(READY)  ## long runs: kills at random instants, sessions for minutes
 	$(BIN)/python -m benchmarks.soak $(ARGS)
 
-lock: $(READY)  ## resolve the dependencies anew
+LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --upgrade --quiet --generate-hashes \
+  --no-header --no-annotate
+
+lock: $(READY)  ## resolve the dependencies anew: requirements.lock to run it, requirements-dev.lock to work on it
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --upgrade --quiet \
-	  --generate-hashes --no-header --no-annotate --output-file requirements-dev.lock
+	$(LOCK) --group build --output-file requirements.lock
+	$(LOCK) --group dev --output-file requirements-dev.lock
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -24,8 +24,10 @@ from typing import Final
 import msgspec
 
 from recorder.errors import ListenError, RecorderError, UsageError
+from recorder.logs import PROCESS_VARIABLE
 from recorder.proxy.config import WorkerConfig
 from recorder.proxy.worker import CONFIG_VARIABLE, READY
+from recorder.store.counters import DESCRIPTOR_VARIABLE, Counters
 
 log = logging.getLogger(__name__)
 
@@ -45,20 +47,24 @@ class Child:
         command: its arguments; the parent pipe's descriptor is added, then those of `sockets`.
         sockets: inherited by it.
         environment: added to ours.
+        stage: when it is stopped: once those of lower stages have ended, together with those of the same.
         farewell: written to its pipe before that is closed on purpose: tells a stop from our death.
         reloads: whether it understands SIGHUP.
         announces: whether it says that it is ready, on its pipe.
         patience_seconds: how long it may take to stop before it is killed.
+        counters: what it counts, kept while it is replaced.
     """
 
     name: str
     command: Sequence[str]
     sockets: Sequence[socket.socket] = ()
     environment: dict[str, str] = field(default_factory=dict)
+    stage: int = 0
     farewell: bytes = b""
     reloads: bool = False
     announces: bool = False
     patience_seconds: float = _GRACE_SECONDS
+    counters: Counters = field(default_factory=Counters)
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     starts: int = 0
@@ -75,13 +81,16 @@ class Child:
         with inner:
             self.process = subprocess.Popen(
                 [*self.command, *map(str, fds)],
-                pass_fds=fds,
-                env={**os.environ, **self.environment},
+                pass_fds=[*fds, self.counters.fd],
+                env={**os.environ, **self.environment, **self._environment()},
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
         self.started = time.monotonic()
         self.starts += 1
+
+    def _environment(self) -> dict[str, str]:
+        return {DESCRIPTOR_VARIABLE: str(self.counters.fd), PROCESS_VARIABLE: self.name}
 
     def look(self) -> None:
         """See whether it has announced that it is ready."""
@@ -165,7 +174,7 @@ def supervise(
     on_ready: Callable[[], None],
     poll_seconds: float = 0.1,
 ) -> None:
-    """Keep `children` running until asked to stop, then stop them in the order of the list.
+    """Keep `children` running until asked to stop, then stop them stage by stage.
 
     Args:
         children: not yet started.
@@ -194,8 +203,8 @@ def supervise(
                 _reload(children)
         notify("STOPPING=1")
     finally:
-        for child in children:
-            _stop(child)
+        for stage in sorted({child.stage for child in children}):
+            _stop([child for child in children if child.stage == stage])
 
 
 def _reload(children: list[Child]) -> None:
@@ -230,16 +239,18 @@ def _look_after(child: Child, due: dict[str, float], on_death: Callable[[Child, 
         child.start()
 
 
-def _stop(child: Child) -> None:
-    child.ask_to_stop()
-    if child.process is None:
-        return
-    try:
-        child.process.wait(child.patience_seconds)
-    except subprocess.TimeoutExpired:
-        log.error("%s does not stop; killing it", child.name)  # noqa: TRY400 - the words say it all
-        child.process.kill()
-        child.process.wait()
+def _stop(children: list[Child]) -> None:
+    for child in children:
+        child.ask_to_stop()
+    for child in children:
+        if child.process is None:
+            continue
+        try:
+            child.process.wait(child.patience_seconds)
+        except subprocess.TimeoutExpired:
+            log.error("%s does not stop; killing it", child.name)  # noqa: TRY400 - the words say it all
+            child.process.kill()
+            child.process.wait()
 
 
 def worker_child(config: WorkerConfig, number: int, listeners: list[socket.socket]) -> Child:
