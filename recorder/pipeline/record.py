@@ -10,7 +10,9 @@ let every reader take them once. Rings of dead workers are drained, their sessio
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -18,14 +20,29 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from recorder import logs
 from recorder.errors import StoreError
 from recorder.pipeline.parent import Parent
 from recorder.protocol.envelope import RecordKind
+from recorder.store.counters import (
+    DISK_FREE,
+    DISK_LOW,
+    ERROR,
+    FSYNC,
+    HEARTBEAT,
+    JOURNAL_BYTES,
+    JOURNAL_RECORDS,
+    RING_HIGH_WATER,
+    Counters,
+    inherited,
+)
 from recorder.store.journal import JournalWriter, encode_frame, journal_directory, list_journals, read_journal
 from recorder.store.ring import SUFFIX, RingReader, RingRecord, ring_directory
 
@@ -34,7 +51,10 @@ log = logging.getLogger(__name__)
 LOCK: Final = ".lock"
 POLL_SECONDS: Final = 0.1
 SYNC_SECONDS: Final = 1.0
+DISK_FLOOR_BYTES: Final = 512 << 20
 _RETRY_SECONDS: Final = 1.0
+_SAY_AGAIN_SECONDS: Final = 60.0
+_ROOM_AGAIN: Final = 1.1  # of the floor: recording that comes and goes would be gaps without end
 _BATCH_BYTES: Final = 8 << 20
 _LOST: Final = {"closed_by": "lost", "status": None, "client_bytes": None, "server_bytes": None}
 
@@ -43,6 +63,13 @@ class _OpenedFacts(msgspec.Struct):
     session_id: str
     ring: str
     session_no: int
+
+
+class DiskLowError(OSError):
+    """The disk has less free space than the floor."""
+
+    def __init__(self, free_bytes: int, floor_bytes: int) -> None:
+        super().__init__(errno.ENOSPC, f"{free_bytes >> 20} MiB free, and the floor is {floor_bytes >> 20} MiB")
 
 
 class RecorderLock:
@@ -78,11 +105,18 @@ class Recorder:
     Args:
         data_dir: the store.
         ring_dir: where its workers' rings lie.
+        counters: this process's; None counts for nobody.
+        disk_floor_bytes: with less free space than this on the store's disk, nothing is taken from the rings.
     """
 
-    def __init__(self, data_dir: Path, ring_dir: Path) -> None:
+    def __init__(
+        self, data_dir: Path, ring_dir: Path, counters: Counters | None = None, disk_floor_bytes: int = 0
+    ) -> None:
         self._data_dir = data_dir
         self._ring_dir = ring_dir
+        self._counters = counters or Counters()
+        self._disk_floor_bytes = disk_floor_bytes
+        self._disk_low = False
         self._rings: dict[str, RingReader] = {}
         self._journals: dict[tuple[str, int], JournalWriter] = {}
         # The drain never waits for a disk's fsync: journals to sync and to close are handed to `sync`.
@@ -114,7 +148,8 @@ class Recorder:
             first = next(read_journal(journal.path), None)
             writer = JournalWriter(self._data_dir, journal.session_id)
             if first is None or first.kind != RecordKind.OPENED:
-                log.warning("journal %s holds nothing that could be recovered", journal.session_id)
+                told = {"session_id": journal.session_id}
+                log.warning("the journal holds nothing that could be recovered", extra=told)
                 self._finished.append(writer)
                 continue
             facts = msgspec.json.decode(first.data, type=_OpenedFacts)
@@ -126,9 +161,11 @@ class Recorder:
         """Take what the rings hold now. Returns the number of records moved.
 
         Raises:
-            OSError: journals cannot be written now; the rings keep what they hold, call again later.
+            DiskLowError: there is too little free space; the rings keep what they hold, and workers are told.
+            OSError: journals cannot be written now; likewise.
         """
         self._find_rings()
+        self._check_disk()
         moved = 0
         for name, ring in list(self._rings.items()):
             dead = ring.writer_is_dead()  # asked before reading: what a dead worker wrote is all there
@@ -136,6 +173,17 @@ class Recorder:
             if dead:
                 self._bury(name, ring)
         return moved
+
+    def _check_disk(self) -> None:
+        disk = os.statvfs(self._data_dir)
+        free = disk.f_bavail * disk.f_frsize
+        self._disk_low = free < self._disk_floor_bytes * (_ROOM_AGAIN if self._disk_low else 1)
+        self._counters.set(DISK_FREE, free)
+        self._counters.set(DISK_LOW, self._disk_low)
+        for ring in self._rings.values():
+            ring.hold_back(self._disk_low)
+        if self._disk_low:
+            raise DiskLowError(free, self._disk_floor_bytes)
 
     def _find_rings(self) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -150,6 +198,7 @@ class Recorder:
 
     def _drain_ring(self, name: str, ring: RingReader) -> int:
         moved = 0
+        self._counters.raise_to(RING_HIGH_WATER, ring.used_bytes)
         while True:
             records, position = ring.read(_BATCH_BYTES)
             by_session: dict[int, list[RingRecord]] = {}
@@ -171,7 +220,10 @@ class Recorder:
             writer = self._journals[key] = JournalWriter(self._data_dir, facts.session_id)
         fresh = [record for record in records if record.position > writer.last_position]
         if fresh:
-            writer.write(b"".join(encode_frame(r.position, r.at_ns, r.kind, r.data) for r in fresh))
+            frames = b"".join(encode_frame(r.position, r.at_ns, r.kind, r.data) for r in fresh)
+            writer.write(frames)
+            self._counters.add(JOURNAL_BYTES, len(frames))
+            self._counters.add(JOURNAL_RECORDS, len(fresh))
             writer.last_position = fresh[-1].position
             with self._lock:
                 self._unsynced.add(writer)
@@ -191,7 +243,7 @@ class Recorder:
         last = max((record.at_ns for record in read_journal(writer.path)), default=0)
         closed = msgspec.json.encode({**_LOST, "error": reason})
         writer.write(encode_frame(writer.last_position + 1, last, RecordKind.CLOSED, closed))
-        log.warning("session %s: %s", writer.session_id, reason)
+        log.warning("ended as lost: %s", reason, extra={"session_id": writer.session_id})
         self._finish(key)
 
     def _bury(self, name: str, ring: RingReader) -> None:
@@ -206,11 +258,24 @@ class Recorder:
             unsynced, self._unsynced = self._unsynced, set()
             finished, self._finished = self._finished, []
             self.finished.clear()
-        for writer in finished:
-            writer.close(finished=True)
-        for writer in unsynced:
-            # One that was finished meanwhile is closed by the next call, which comes from this same thread.
-            writer.sync()
+        try:
+            while finished:
+                self._timed(partial(finished[-1].close, finished=True))
+                finished.pop()
+            while unsynced:
+                # One that was finished meanwhile is closed by the next call, which comes from this same thread.
+                writer = unsynced.pop()
+                self._timed(writer.sync)
+        except OSError:
+            with self._lock:  # what is not done is tried again
+                self._finished += finished
+                self._unsynced |= unsynced
+            raise
+
+    def _timed(self, sync: Callable[[], None]) -> None:
+        began = time.monotonic()
+        sync()
+        self._counters.observe(FSYNC, time.monotonic() - began)
 
 
 def ring_of(data_dir: Path) -> Path:
@@ -242,36 +307,43 @@ def recover(data_dir: Path) -> int:
     return moved
 
 
-def run(data_dir: Path, ring_dir: Path, parent_fd: int) -> None:
+def run(
+    data_dir: Path,
+    ring_dir: Path,
+    parent_fd: int,
+    *,
+    sync_seconds: float = SYNC_SECONDS,
+    disk_floor_bytes: int = DISK_FLOOR_BYTES,
+    counters: Counters | None = None,
+) -> None:
     """Drain until the supervisor has stopped its workers, or was killed and the last worker's ring is gone.
 
     Rings that are left when it is told to stop are those of a successor, whose own recorder process waits for the lock.
     """
+    counters = counters or Counters()
     parent = Parent(parent_fd)
     stopped = parent.stopped
-    lock = _wait_for_lock(data_dir, ring_dir, stopped)
+    lock = _wait_for_lock(data_dir, ring_dir, stopped, counters)
     if lock is None:
         return
-    recorder = Recorder(data_dir, ring_dir)
+    recorder = Recorder(data_dir, ring_dir, counters, disk_floor_bytes)
     done = threading.Event()
-    syncer = threading.Thread(target=_keep_syncing, args=(recorder, done))
+    syncer = threading.Thread(target=_keep_syncing, args=(recorder, done, sync_seconds, counters))
     syncer.start()
-    failing = False
+    outage = _Outage(counters)
     try:
         while True:
+            counters.set(HEARTBEAT, time.monotonic_ns())
             last_round = stopped.is_set()
             try:
                 recorder.drain()
             except OSError as error:
-                log.error("cannot write journals: %s; rings keep what they can hold", error)  # noqa: TRY400 - said
-                failing = True
+                outage.goes_on(error)
                 if last_round:
                     break
                 time.sleep(_RETRY_SECONDS)
                 continue
-            if failing:
-                log.warning("journals can be written again")
-                failing = False
+            outage.is_over()
             if last_round and (parent.orderly or not recorder.rings):
                 break
             time.sleep(POLL_SECONDS) if last_round else stopped.wait(POLL_SECONDS)
@@ -283,21 +355,45 @@ def run(data_dir: Path, ring_dir: Path, parent_fd: int) -> None:
         lock.release()
 
 
-def _keep_syncing(recorder: Recorder, done: threading.Event) -> None:
-    while not done.is_set():
-        recorder.finished.wait(SYNC_SECONDS)
+class _Outage:
+    """A time in which journals cannot be written: said when it begins, once a minute, and when it is over."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._said_at: float | None = None
+
+    def goes_on(self, error: OSError) -> None:
+        now = time.monotonic()
+        if self._said_at is None or now - self._said_at >= _SAY_AGAIN_SECONDS:
+            self._counters.add(ERROR, value="disk_floor" if isinstance(error, DiskLowError) else "journal_write")
+            log.error("cannot write journals: %s; rings keep what they can hold", error.strerror or error)
+            self._said_at = now
+
+    def is_over(self) -> None:
+        if self._said_at is not None:
+            log.warning("journals can be written again")
+            self._said_at = None
+
+
+def _keep_syncing(recorder: Recorder, done: threading.Event, sync_seconds: float, counters: Counters) -> None:
+    while True:
+        last_round = done.is_set()
+        recorder.finished.wait(0 if last_round else sync_seconds)
         try:
             recorder.sync()
-        except OSError:
-            log.exception("journals could not be synced")
-        done.wait(POLL_SECONDS)
-    recorder.sync()
+        except OSError as error:
+            counters.add(ERROR, value="journal_sync")
+            log.error("journals could not be synced: %s", error.strerror or error)  # noqa: TRY400 - said
+        if last_round:
+            return
+        done.wait(min(POLL_SECONDS, sync_seconds))
 
 
-def _wait_for_lock(data_dir: Path, ring_dir: Path, stopped: threading.Event) -> RecorderLock | None:
+def _wait_for_lock(data_dir: Path, ring_dir: Path, stopped: threading.Event, counters: Counters) -> RecorderLock | None:
     """During an upgrade the old version's recorder process has it, and drains our rings too, until it ends."""
     said = False
     while True:
+        counters.set(HEARTBEAT, time.monotonic_ns())
         try:
             return RecorderLock(data_dir, ring_dir)
         except StoreError as error:
@@ -309,13 +405,19 @@ def _wait_for_lock(data_dir: Path, ring_dir: Path, stopped: threading.Event) -> 
 
 
 def main() -> int:
-    """Entry point of the process. Arguments: the store, the rings' directory, the parent pipe's descriptor."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    """Entry point of the process."""
+    logs.configure("recorder")
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to all at once; the supervisor says when: after the workers
         signal.signal(number, signal.SIG_IGN)
-    data_dir, ring_dir, parent_fd = sys.argv[1:]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data_dir", type=Path)
+    parser.add_argument("ring_dir", type=Path)
+    parser.add_argument("parent_fd", type=int)
+    parser.add_argument("--sync-seconds", type=float, default=SYNC_SECONDS)
+    parser.add_argument("--disk-floor-bytes", type=int, default=DISK_FLOOR_BYTES)
+    options = vars(parser.parse_args())
     try:
-        run(Path(data_dir), Path(ring_dir), int(parent_fd))
+        run(**options, counters=inherited())
     except StoreError as error:
         log.error("%s", error.message)  # noqa: TRY400 - an expected failure: its words say it all
         return error.exit_code

@@ -13,6 +13,7 @@ import logging
 import time
 import traceback
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,11 +49,13 @@ class SealReport(msgspec.Struct):
         sealed: ids of the sessions that are sealed now.
         quarantined: by session id, why its journal cannot be sealed; it lies in DATA/quarantine.
         postponed: by session id, what stood in the way (a full disk, say); its journal lies where it was.
+        events: by direction, how many messages the sealed sessions have.
     """
 
     sealed: list[str] = []
     quarantined: dict[str, str] = {}
     postponed: dict[str, str] = {}
+    events: dict[str, int] = {}
 
 
 def decode_journal(path: Path) -> Iterator[RecordedEvent]:
@@ -116,11 +119,14 @@ def _batches(journals: Iterable[JournalFile]) -> Iterator[list[JournalFile]]:
         yield batch
 
 
-def _seal(data_dir: Path, journals: Sequence[JournalFile]) -> None:
-    commit(data_dir, [tables for journal in journals if (tables := _read(data_dir, journal)) is not None])
+def _seal(data_dir: Path, journals: Sequence[JournalFile]) -> Counter[str]:
+    """Seal, and tell by direction how many messages that were."""
+    sessions = [tables for journal in journals if (tables := _read(data_dir, journal)) is not None]
+    commit(data_dir, sessions)
     for journal in journals:
         journal.path.unlink(missing_ok=True)
     layout.sync_directories(journal.path.parent for journal in journals)
+    return sum((tables.messages for tables in sessions), Counter())
 
 
 def _read(data_dir: Path, journal: JournalFile) -> SessionTables | None:
@@ -140,19 +146,20 @@ def _read(data_dir: Path, journal: JournalFile) -> SessionTables | None:
 
 def _seal_or_set_aside(data_dir: Path, journals: Sequence[JournalFile], report: SealReport) -> None:
     try:
-        _seal(data_dir, journals)
+        messages = _seal(data_dir, journals)
     except Exception as error:  # noqa: BLE001 - whatever a journal can provoke must not stop the others
         if len(journals) > 1:
             for journal in journals:
                 _seal_or_set_aside(data_dir, [journal], report)
         elif isinstance(error, OSError | MemoryError | NewerFormatError):  # not the journal's fault
             report.postponed[journals[0].session_id] = str(error) or type(error).__name__
-            log.warning("session %s is not sealed yet: %s", journals[0].session_id, error)
+            log.warning("not sealed yet: %s", error, extra={"session_id": journals[0].session_id})
         else:
             report.quarantined[journals[0].session_id] = str(error) or type(error).__name__
             quarantine_journal(data_dir, journals[0], error)
     else:
         report.sealed += [journal.session_id for journal in journals]
+        report.events = dict(messages + Counter(report.events))
 
 
 def quarantine_journal(data_dir: Path, journal: JournalFile, error: Exception) -> None:
@@ -173,7 +180,11 @@ def quarantine_journal(data_dir: Path, journal: JournalFile, error: Exception) -
         layout.write_file(target.with_suffix(".txt"), lambda file: file.write(why.encode(errors="backslashreplace")))
         journal.path.rename(target)
         layout.sync_directories([room, journal.path.parent])
-    log.error("session %s cannot be sealed, its journal is now %s: %s", journal.session_id, target, error)
+    # Not the error's own words: they may be the conversation's.
+    told = {"session_id": journal.session_id}
+    log.error(
+        "cannot be sealed (%s): its journal is now %s, why is beside it", type(error).__name__, target, extra=told
+    )
 
 
 def write_segments(data_dir: Path, sessions: Iterable[Iterable[RecordedEvent]]) -> list[str]:

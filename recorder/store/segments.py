@@ -7,6 +7,7 @@ names; DELTA_BINARY_PACKED on whole numbers, which are times, positions and coun
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -57,6 +58,7 @@ class SessionTables:
         session_id: whose.
         first: the first event added, without parts; None before.
         count: how many events there are.
+        messages: of those, what client and server sent, by direction.
         parts_bytes: how much their parts hold.
     """
 
@@ -64,6 +66,7 @@ class SessionTables:
         self.session_id = session_id
         self.first: RecordedEvent | None = None
         self.count = 0
+        self.messages: Counter[str] = Counter()
         self.parts_bytes = 0
         self._events: list[pa.Table] = []
         self._parts: list[pa.Table] = []
@@ -74,6 +77,7 @@ class SessionTables:
             return
         self.first = self.first or msgspec.structs.replace(events[0], parts=())
         self.count += len(events)
+        self.messages.update(event.direction for event in events if event.direction != "recorder")
         self._events.append(events_table(events))
         if parts:
             self._parts.append(parts_table(events))
