@@ -1,8 +1,8 @@
 """The `recorder` command: what it is made of, and how it fails.
 
-A command is a module of this package with a function of its own name (and `EXAMPLES`, lines for its help). To add one,
-write the module and name it in `COMMANDS`. Modules are imported for `--help` too, so they import what is slow (DuckDB,
-pyarrow, polars, FastAPI, websockets) inside their functions.
+A command is a module of this package with a function of its own name (and `EXAMPLES`, lines for its help); one with
+commands of its own has them in `app`. To add one, write the module and name it in `COMMANDS`. Modules are imported for
+`--help` too, so they import what is slow (DuckDB, pyarrow, polars, FastAPI, websockets) inside their functions.
 """
 
 from __future__ import annotations
@@ -21,11 +21,25 @@ import typer
 from rich.markup import escape
 from typer.exceptions import TyperException
 
-from recorder.cli import demo, export, import_, output, proxy, query, replay, seal, serve, sessions, show, simulate
+from recorder.cli import (
+    demo,
+    export,
+    import_,
+    output,
+    proxy,
+    query,
+    replay,
+    seal,
+    serve,
+    sessions,
+    show,
+    simulate,
+    tokens,
+)
 from recorder.errors import RecorderError
 
 COMMANDS: Final[tuple[tuple[str, tuple[ModuleType, ...]], ...]] = (
-    ("Record", (proxy, simulate, demo)),
+    ("Record", (proxy, tokens, simulate, demo)),
     ("Look", (sessions, show, replay, query, serve)),
     ("Store", (import_, export, seal)),
 )
@@ -82,6 +96,14 @@ def build() -> typer.Typer:
         for module in modules:
             name = module.__name__.rpartition(".")[2]
             function = getattr(module, name)
+            group: typer.Typer | None = getattr(module, "app", None)
+            if group is not None:
+                for command in group.registered_commands:
+                    command.help = command.callback and _prose(command.callback)
+                application.add_typer(
+                    group, name=name, rich_help_panel=panel, help=_prose(function), epilog=_examples(module)
+                )
+                continue
             application.command(
                 name.rstrip("_"), rich_help_panel=panel, help=_prose(function), epilog=_examples(module)
             )(function)

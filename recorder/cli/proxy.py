@@ -15,9 +15,13 @@ EXAMPLES = (
     ("recorder proxy", "in front of api.openai.com, on 127.0.0.1:8765, into ./data"),
     ("OPENAI_BASE_URL=http://127.0.0.1:8765/v1 python my_agent.py", "an app that goes through it"),
     ("recorder proxy --upstream wss://my-resource.openai.azure.com --data /var/lib/recorder", "another upstream"),
-    ("recorder proxy --listen 127.0.0.1:8443 --tls-cert cert.pem --tls-key key.pem", "for clients that want wss://"),
+    ("recorder proxy --config routes.toml --client-tokens tokens", "several upstreams; clients hold our tokens only"),
+    ("recorder proxy --config routes.toml --check-config", "what that file says, or what is wrong with it"),
+    ("recorder proxy --listen 127.0.0.1:8443 --tls-self-signed", "for clients that want wss://, on this machine"),
 )
 _SEAL_PATIENCE_SECONDS = 600.0
+DEFAULT_UPSTREAM = "wss://api.openai.com"
+PANEL_ROUTES = "Routes"
 PANEL_TLS = "TLS"
 PANEL_RECORDING = "Recording"
 PANEL_LIMITS = "Limits"
@@ -28,9 +32,38 @@ def proxy(
         str, typer.Option(help="Address to listen on, HOST:PORT; port 0 takes a free one.", envvar="RECORDER_LISTEN")
     ] = "127.0.0.1:8765",
     upstream: Annotated[
-        str,
-        typer.Option(help="Where to connect to, like wss://host or ws://host:port/prefix.", envvar="RECORDER_UPSTREAM"),
-    ] = "wss://api.openai.com",
+        str | None,
+        typer.Option(
+            help="Where to connect to, like wss://host or ws://host:port/prefix.",
+            envvar="RECORDER_UPSTREAM",
+            show_default=DEFAULT_UPSTREAM,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file of routes to several upstreams, instead of --upstream.",
+            envvar="RECORDER_CONFIG",
+            rich_help_panel=PANEL_ROUTES,
+        ),
+    ] = None,
+    check_config: Annotated[
+        bool,
+        typer.Option(
+            "--check-config",
+            help="Print the routes, or what is wrong with them, and end.",
+            envvar="RECORDER_CHECK_CONFIG",
+            rich_help_panel=PANEL_ROUTES,
+        ),
+    ] = False,
+    client_tokens: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of tokens that clients must show; `recorder tokens` writes it.",
+            envvar="RECORDER_CLIENT_TOKENS",
+            rich_help_panel=PANEL_ROUTES,
+        ),
+    ] = None,
     data: Annotated[
         Path, typer.Option(help="Directory of the recordings; made if missing.", envvar="RECORDER_DATA")
     ] = Path("data"),
@@ -51,6 +84,15 @@ def proxy(
         Path | None,
         typer.Option(help="Its key, if in a file of its own.", envvar="RECORDER_TLS_KEY", rich_help_panel=PANEL_TLS),
     ] = None,
+    tls_self_signed: Annotated[
+        bool,
+        typer.Option(
+            "--tls-self-signed",
+            help="Listen with TLS and a certificate made for this machine; prints how to trust it.",
+            envvar="RECORDER_TLS_SELF_SIGNED",
+            rich_help_panel=PANEL_TLS,
+        ),
+    ] = False,
     recording: Annotated[
         bool,
         typer.Option(
@@ -141,6 +183,7 @@ def proxy(
 
     Bytes are forwarded as they come; recordings land in --data. Stop it with Ctrl-C or SIGTERM.
     """
+    from recorder.cli.proxy_setup import absolute, places, print_routes, with_development_certificate
     from recorder.errors import UsageError
     from recorder.proxy.config import WorkerConfig
     from recorder.proxy.settings import load
@@ -153,17 +196,20 @@ def proxy(
 
     if on_recording_failure not in {"pass", "refuse"}:
         raise UsageError(f"--on-recording-failure {on_recording_failure!r} is neither pass nor refuse")
+    if config is not None and upstream is not None:
+        raise UsageError("--config and --upstream exclude each other", hint="Make the upstream a route of the file.")
     store = data.absolute()
-    create(store)
     rings = ring_directory(store, ring_dir.absolute() if ring_dir else None)
-    config = WorkerConfig(
-        upstream=Upstream.parse(upstream),
+    settings = WorkerConfig(
+        upstream=Upstream.parse(upstream or DEFAULT_UPSTREAM),
         data_dir=str(store),
         ring_dir=str(rings),
         ring_bytes=ring_mb << 20,
-        upstream_ca=str(upstream_ca.absolute()) if upstream_ca else None,
-        tls_cert=str(tls_cert.absolute()) if tls_cert else None,
-        tls_key=str(tls_key.absolute()) if tls_key else None,
+        config_file=absolute(config),
+        client_tokens=absolute(client_tokens),
+        upstream_ca=absolute(upstream_ca),
+        tls_cert=absolute(tls_cert),
+        tls_key=absolute(tls_key),
         recording=recording,
         on_recording_failure="refuse" if on_recording_failure == "refuse" else "pass",
         max_sessions=max_sessions,
@@ -172,19 +218,26 @@ def proxy(
         drain_seconds=drain_seconds,
         idle_timeout_seconds=idle_timeout,
     )
-    scheme = "ws" if load(config).listener_tls is None else "wss"
+    loaded = load(settings)
+    if check_config:
+        print_routes(loaded.routes)
+        return
+    create(store)
+    if tls_self_signed:
+        settings = with_development_certificate(settings)
+    scheme = "ws" if settings.tls_cert is None else "wss"
     signals = Signals()
     predecessor = TakeOver(rings) if take_over else None
     sockets = predecessor.sockets if predecessor else listen_on(listen, workers)
     host, port = sockets[0].getsockname()[:2]
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     hand_over = HandOver(rings, sockets, signals.stop.set)
-    children = [worker_child(config, number, sockets[number::workers]) for number in range(workers)]
+    children = [worker_child(settings, number, sockets[number::workers]) for number in range(workers)]
     if recording:
         children += _recording_children(store, rings, seal=seal)
 
     def ready() -> None:
-        typer.echo(f"Recording {scheme}://{address} → {config.upstream.url} into {data}", err=True)
+        typer.echo(f"Recording {scheme}://{address} → {places(loaded.routes)} into {data}", err=True)
         typer.echo(f"{scheme}://{address}")
         sys.stdout.flush()
         if predecessor:

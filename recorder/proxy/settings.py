@@ -44,7 +44,7 @@ class Loaded:
         if self.tokens is not None:
             client = self.tokens.name_of(presented(request.target, request.headers))
             if client is None:
-                raise RefusedError(401, "invalid_client_token", "a valid client token is needed here", by="client")
+                raise RefusedError(401, "unauthorized", "a valid client token is needed here", by="client")
         return self.routes.match(request), client
 
 

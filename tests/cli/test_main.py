@@ -39,7 +39,19 @@ def test_help_names_every_command_and_imports_nothing_slow() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    for name in ("proxy", "simulate", "import", "export", "seal", "sessions", "show", "replay", "query", "serve"):
+    for name in (
+        "proxy",
+        "tokens",
+        "simulate",
+        "import",
+        "export",
+        "seal",
+        "sessions",
+        "show",
+        "replay",
+        "query",
+        "serve",
+    ):
         assert re.search(rf"\b{name}\b", result.stdout)
 
 
@@ -154,10 +166,17 @@ def test_colours_on_a_terminal_only_and_lines_cut_at_its_edge(store: Path) -> No
     assert "…" in without_styles
 
 
-def commands() -> dict[str, TyperCommand]:
-    group = typer.main.get_command(app)
+def commands(group: object = None, prefix: str = "") -> dict[str, TyperCommand]:
+    """All commands by their names, those of groups as `group command`."""
+    group = group or typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
-    return {name: command for name, command in group.commands.items() if isinstance(command, TyperCommand)}
+    found: dict[str, TyperCommand] = {}
+    for name, command in group.commands.items():
+        if isinstance(command, TyperCommand):
+            found[prefix + name] = command
+        else:
+            found |= commands(command, f"{prefix}{name} ")
+    return found
 
 
 def environment_name(command: str, param: object) -> str | None:
@@ -165,14 +184,14 @@ def environment_name(command: str, param: object) -> str | None:
     explicit = getattr(param, "envvar", None)
     if isinstance(explicit, str) or not getattr(param, "allow_from_autoenv", False):
         return explicit
-    return f"RECORDER_{command.upper()}_{getattr(param, 'name', '').upper()}"
+    return f"RECORDER_{command.upper().replace(' ', '_')}_{getattr(param, 'name', '').upper()}"
 
 
 def test_every_command_option_and_variable_is_documented() -> None:
     text = DOCS.read_text()
     missing = []
     for name, command in commands().items():
-        section = re.search(rf"^## recorder {name}$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+        section = re.search(rf"^## recorder {name.split()[0]}$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
         words = section[1] if section else ""
         for param in command.params:
             wanted = [f"`{option}" for option in (*param.opts, *param.secondary_opts) if option.startswith("-")]
@@ -188,7 +207,8 @@ def test_examples_in_the_help_name_options_that_exist() -> None:
     for _, modules in main.COMMANDS:
         for module in modules:
             name = module.__name__.rpartition(".")[2].rstrip("_")
-            options = {option for param in known[name].params for option in param.opts}
+            members = [command for full, command in known.items() if full.split()[0] == name]
+            options = {option for command in members for param in command.params for option in param.opts}
             for example, _what in getattr(module, "EXAMPLES", ()):
                 ours = example.partition("|")[0]
                 if not ours.startswith("recorder"):

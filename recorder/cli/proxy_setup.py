@@ -1,0 +1,82 @@
+"""What `recorder proxy` does before it listens: look at its routes, make a certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from recorder.cli.output import note, print_table
+from recorder.errors import UsageError
+from recorder.proxy.config import WorkerConfig
+from recorder.proxy.routes import Mode, RecordingPolicy, Route
+
+_TRUST = (
+    "The certificate is for localhost, 127.0.0.1 and ::1. To trust it, start your client with",
+    "  SSL_CERT_FILE={}        Python, curl, Go",
+    "  NODE_EXTRA_CA_CERTS={}  Node",
+    "  REQUESTS_CA_BUNDLE={}   Python's requests",
+    "or give that file to your browser as a certificate authority.",
+)
+HEADINGS = ("NAME", "HOST", "PATH", "UPSTREAM", "THROUGH", "CREDENTIAL", "RECORDING", "LABELS")
+
+
+def absolute(path: Path | None) -> str | None:
+    """A path as workers get it: they may run in another directory."""
+    return str(path.absolute()) if path is not None else None
+
+
+def print_routes(routes: Iterable[Route]) -> None:
+    """Print routes as a table, in the order in which they are tried. Secrets are named by where they come from."""
+    print_table(HEADINGS, [_row(route) for route in routes], shrink=frozenset({3, 4, 7}))
+
+
+def _row(route: Route) -> tuple[str, ...]:
+    credential = route.credential
+    labels = [f"{name}={value}" for name, value in route.labels.items()] + list(route.label_headers)
+    return (
+        route.name,
+        route.host or "any",
+        (route.path_prefix or "/") + (" (stripped)" if route.strip_prefix else ""),
+        route.upstream.url,
+        str(route.proxy) if route.proxy else "–",
+        f"{credential.header} from {credential.source}" if credential.header else credential.source,
+        _recording(route.recording),
+        ", ".join(labels) or "–",
+    )
+
+
+def _recording(policy: RecordingPolicy) -> str:
+    words = policy.mode.value
+    if policy.mode is not Mode.OFF and policy.sample < 1:
+        words += f", {policy.sample:.4g} of all"
+    return words + (f", or as {policy.consent_header} says" if policy.consent_header else "")
+
+
+def places(routes: Iterable[Route]) -> str:
+    """Where routes lead, in a few words."""
+    known = list(routes)
+    return known[0].upstream.url if len(known) == 1 else f"{len(known)} routes"
+
+
+def with_development_certificate(config: WorkerConfig) -> WorkerConfig:
+    """The settings with a certificate for this machine; says how to trust it.
+
+    Raises:
+        UsageError: there is a certificate already, or `cryptography` is not installed.
+    """
+    if config.tls_cert is not None:
+        raise UsageError("--tls-self-signed and --tls-cert exclude each other")
+    try:
+        from recorder.proxy.certificates import development_certificate
+    except ModuleNotFoundError:
+        raise UsageError(
+            "--tls-self-signed needs the package cryptography",
+            hint="pip install 'realtime-recorder[tls]', or bring a certificate with --tls-cert.",
+        ) from None
+    made = development_certificate(Path(config.data_dir), datetime.now(UTC))
+    for line in _TRUST:
+        note(line.format(made.authority))
+    return msgspec.structs.replace(config, tls_cert=str(made.certificate), tls_key=str(made.key))
