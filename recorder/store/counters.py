@@ -178,12 +178,9 @@ EVENTS: Final = Metric(
 )
 ACCEPTING: Final = Metric("recorder_workers_accepting", "Workers that take connections.", "gauge")
 HEARTBEAT: Final = Metric(
-    "recorder_heartbeat_timestamp_seconds",
-    "Machine's monotonic time when a process last came round.",
-    "gauge",
-    largest=True,
-    nanoseconds=True,
+    "recorder_process_silence_seconds", "Time since a process last came round.", "gauge", "process"
 )
+"""Its word is the monotonic time, in nanoseconds, of when it did."""
 
 PAGE_METRICS: Final = _lay_out(
     (
