@@ -92,13 +92,14 @@ def test_an_upgrade_refuses_no_connection_and_cuts_no_call(run: Run, data: Path,
             except (OSError, AssertionError) as failure:
                 failures.append(failure)
                 return
+            stop.wait(0.05)  # each call is a session to seal before the test can end
 
     caller = threading.Thread(target=keep_calling)
     caller.start()
     new = run(*options(echo, data, "--workers", "1", "--take-over"))
     assert new.address == old.address
     old_workers = old.children()
-    eventually(lambda: len(answered) > 50 or bool(failures), "calls are made")
+    eventually(lambda: len(answered) > 10 or bool(failures), "calls are made")
     with call(new.address) as late:
         assert says(late, b"to the new one") == b"to the new one"
         assert says(running, b"still here") == b"still here"
@@ -106,7 +107,7 @@ def test_an_upgrade_refuses_no_connection_and_cuts_no_call(run: Run, data: Path,
         assert old.process.wait(PATIENCE) == 0
         assert old_workers
         count = len(answered)
-        eventually(lambda: len(answered) > count + 20 or bool(failures), "calls go on after the old one has gone")
+        eventually(lambda: len(answered) > count + 10 or bool(failures), "calls go on after the old one has gone")
         stop.set()
         caller.join(PATIENCE)
         assert says(late, b"after") == b"after"
