@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from recorder.proxy.supervisor import Child
 
 EXAMPLES = (
     ("recorder proxy", "in front of api.openai.com, on 127.0.0.1:8765, into ./data"),
@@ -19,12 +15,12 @@ EXAMPLES = (
     ("recorder proxy --config routes.toml --check-config", "what that file says, or what is wrong with it"),
     ("recorder proxy --listen 127.0.0.1:8443 --tls-self-signed", "for clients that want wss://, on this machine"),
 )
-_SEAL_PATIENCE_SECONDS = 600.0
 DEFAULT_UPSTREAM = "wss://api.openai.com"
 PANEL_ROUTES = "Routes"
 PANEL_TLS = "TLS"
 PANEL_RECORDING = "Recording"
 PANEL_LIMITS = "Limits"
+PANEL_OPERATION = "Operation"
 
 
 def proxy(
@@ -130,6 +126,24 @@ def proxy(
             help="A tmpfs for it other than /dev/shm.", envvar="RECORDER_RING_DIR", rich_help_panel=PANEL_RECORDING
         ),
     ] = None,
+    sync_seconds: Annotated[
+        float,
+        typer.Option(
+            min=0.05,
+            help="How often journals are forced to the disk: what a power cut can cost.",
+            envvar="RECORDER_SYNC_SECONDS",
+            rich_help_panel=PANEL_RECORDING,
+        ),
+    ] = 1.0,
+    disk_floor_mb: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="With less free disk space, MiB, nothing is recorded.",
+            envvar="RECORDER_DISK_FLOOR_MB",
+            rich_help_panel=PANEL_RECORDING,
+        ),
+    ] = 512,
     max_sessions: Annotated[
         int,
         typer.Option(
@@ -178,18 +192,37 @@ def proxy(
             rich_help_panel=PANEL_LIMITS,
         ),
     ] = 30.0,
+    admin: Annotated[
+        str,
+        typer.Option(
+            help="Address for health, metrics and requests to the proxy itself, like 127.0.0.1:8766.",
+            envvar="RECORDER_ADMIN",
+            show_default="none",
+            rich_help_panel=PANEL_OPERATION,
+        ),
+    ] = "",
+    log_format: Annotated[
+        str, typer.Option(help="console or json.", envvar="RECORDER_LOG_FORMAT", rich_help_panel=PANEL_OPERATION)
+    ] = "console",
+    log_level: Annotated[
+        str,
+        typer.Option(
+            help="The least that is logged: debug, info, warning or error.",
+            envvar="RECORDER_LOG_LEVEL",
+            rich_help_panel=PANEL_OPERATION,
+        ),
+    ] = "info",
 ) -> None:
     """Record every session that passes through. Point your app at it by changing one URL.
 
     Bytes are forwarded as they come; recordings land in --data. Stop it with Ctrl-C or SIGTERM.
     """
+    from recorder import logs
+    from recorder.cli.proxy_run import run
     from recorder.cli.proxy_setup import absolute, places, print_routes, with_development_certificate
     from recorder.errors import UsageError
     from recorder.proxy.config import WorkerConfig
     from recorder.proxy.settings import load
-    from recorder.proxy.supervisor import Signals, supervise, worker_child
-    from recorder.proxy.supervisor import listen as listen_on
-    from recorder.proxy.takeover import HandOver, TakeOver
     from recorder.proxy.upstream import Upstream
     from recorder.store.layout import create
     from recorder.store.ring import ring_directory
@@ -222,46 +255,18 @@ def proxy(
     if check_config:
         print_routes(loaded.routes)
         return
+    logs.configure("supervisor", log_format=log_format, level=log_level)
     create(store)
     if tls_self_signed:
         settings = with_development_certificate(settings)
-    scheme = "ws" if settings.tls_cert is None else "wss"
-    signals = Signals()
-    predecessor = TakeOver(rings) if take_over else None
-    sockets = predecessor.sockets if predecessor else listen_on(listen, workers)
-    host, port = sockets[0].getsockname()[:2]
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    hand_over = HandOver(rings, sockets, signals.stop.set)
-    children = [worker_child(settings, number, sockets[number::workers]) for number in range(workers)]
-    if recording:
-        children += _recording_children(store, rings, seal=seal)
-
-    def ready() -> None:
-        typer.echo(f"Recording {scheme}://{address} → {places(loaded.routes)} into {data}", err=True)
-        typer.echo(f"{scheme}://{address}")
-        sys.stdout.flush()
-        if predecessor:
-            predecessor.ready()
-
-    try:
-        supervise(children, signals, on_death=_say_death, on_ready=ready)
-    finally:
-        hand_over.close()
-
-
-def _recording_children(store: Path, rings: Path, *, seal: bool) -> list[Child]:
-    from recorder.pipeline.parent import ORDERLY
-    from recorder.proxy.supervisor import Child
-
-    python = [sys.executable, "-m"]
-    command = [*python, "recorder.pipeline.record", str(store), str(rings)]
-    children = [Child(name="recorder", command=command, farewell=ORDERLY)]
-    if seal:
-        command = [*python, "recorder.pipeline.sealer", str(store)]
-        patience = _SEAL_PATIENCE_SECONDS
-        children.append(Child(name="sealer", command=command, farewell=ORDERLY, patience_seconds=patience))
-    return children
-
-
-def _say_death(child: Child, code: int) -> None:
-    typer.echo(f"{child.name} ended with code {code}; starting it again", err=True)
+    run(
+        settings,
+        upstreams=places(loaded.routes),
+        address=listen,
+        workers=workers,
+        take_over=take_over,
+        seal=seal,
+        sync_seconds=sync_seconds,
+        disk_floor_bytes=disk_floor_mb << 20,
+        admin_address=admin,
+    )

@@ -1,0 +1,120 @@
+"""Running a proxy that is set up: its processes, its signals, its admin address."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+
+from recorder.pipeline.parent import ORDERLY
+from recorder.proxy.admin import TOKEN_VARIABLE, Admin
+from recorder.proxy.config import WorkerConfig
+from recorder.proxy.metrics import Metrics
+from recorder.proxy.supervisor import Child, Signals, listen, supervise, worker_child
+from recorder.proxy.takeover import HandOver, TakeOver
+
+log = logging.getLogger(__name__)
+
+_SEAL_PATIENCE_SECONDS = 600.0
+
+
+def run(
+    settings: WorkerConfig,
+    *,
+    upstreams: str,
+    address: str,
+    workers: int,
+    take_over: bool,
+    seal: bool,
+    sync_seconds: float,
+    disk_floor_bytes: int,
+    admin_address: str,
+) -> None:
+    """Serve until a signal, or a successor, ends it.
+
+    Args:
+        settings: for the workers.
+        upstreams: where connections go, in a few words.
+        address: where to listen, HOST:PORT.
+        workers: how many processes.
+        take_over: whether to take the listening sockets from the proxy that runs.
+        seal: whether to run a sealer.
+        sync_seconds: how often journals are forced to the disk.
+        disk_floor_bytes: free disk space below which nothing is recorded.
+        admin_address: HOST:PORT of the admin server, or "".
+
+    Raises:
+        RecorderError: it cannot start; nothing of it is left running.
+    """
+    rings = Path(settings.ring_dir)
+    signals = Signals()
+    predecessor = TakeOver(rings) if take_over else None
+    sockets = predecessor.sockets if predecessor else listen(address, workers)
+    children = [worker_child(settings, number, sockets[number::workers]) for number in range(workers)]
+    if settings.recording:
+        children += _recording_children(settings, seal, sync_seconds, disk_floor_bytes)
+    token = os.environ.pop(TOKEN_VARIABLE, None)  # of no use to the processes that are started
+    metrics = Metrics(children, rings, disk_floor_bytes=disk_floor_bytes, draining=signals.stop)
+    with contextlib.ExitStack() as ending:
+        ending.callback(_remove_if_empty, rings)
+        close_admin: Callable[[], None] = lambda: None  # noqa: E731
+        if admin_address:
+            admin = Admin(
+                admin_address,
+                metrics=metrics,
+                ring_dir=rings,
+                reload=signals.reload.set,
+                token=token,
+                shared=take_over,
+            )
+            admin.start()
+            close_admin = admin.close
+            ending.callback(close_admin)
+            log.info("admin address: %s", admin.url)
+
+        def succeeded() -> None:
+            close_admin()  # the successor listens there already
+            signals.stop.set()
+
+        ending.callback(HandOver(rings, sockets, succeeded).close)
+
+        def ready() -> None:
+            url = _url(sockets[0].getsockname()[:2], tls=settings.tls_cert is not None)
+            log.info("recording %s → %s into %s", url, upstreams, settings.data_dir)
+            typer.echo(url)
+            sys.stdout.flush()
+            if predecessor:
+                predecessor.ready()
+
+        supervise(children, signals, on_death=_say_death, on_ready=ready)
+
+
+def _url(place: tuple[str, int], *, tls: bool) -> str:
+    host, port = place
+    return f"{'wss' if tls else 'ws'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _recording_children(settings: WorkerConfig, seal: bool, sync_seconds: float, disk_floor_bytes: int) -> list[Child]:
+    python = [sys.executable, "-m"]
+    options = [f"--sync-seconds={sync_seconds}", f"--disk-floor-bytes={disk_floor_bytes}"]
+    command = [*python, "recorder.pipeline.record", *options, settings.data_dir, settings.ring_dir]
+    children = [Child(name="recorder", command=command, stage=1, farewell=ORDERLY)]
+    if seal:
+        command = [*python, "recorder.pipeline.sealer", settings.data_dir]
+        patience = _SEAL_PATIENCE_SECONDS
+        children.append(Child(name="sealer", command=command, stage=2, farewell=ORDERLY, patience_seconds=patience))
+    return children
+
+
+def _remove_if_empty(rings: Path) -> None:
+    with contextlib.suppress(OSError):
+        rings.rmdir()  # unless a successor, or something that could not be drained, is in it
+
+
+def _say_death(child: Child, code: int) -> None:
+    log.error("%s ended with code %d; starting it again", child.name, code)
