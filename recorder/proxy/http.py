@@ -5,6 +5,7 @@ Only heads are looked at. What follows them belongs to the splice.
 
 from __future__ import annotations
 
+import re
 import socket
 from http import HTTPStatus
 from typing import Final
@@ -90,6 +91,11 @@ class Response(msgspec.Struct, frozen=True):
     rest: bytes
 
 
+def _words(error: h11.RemoteProtocolError) -> str:
+    """What h11 found, without the bytes that it found it in: a malformed header may be one with a key."""
+    return re.split(r":? *(?:bytearray\(|b['\"])", str(error), maxsplit=1)[0]
+
+
 def _headers(event: h11.Request | h11.Response | h11.InformationalResponse) -> Headers:
     return [(name.decode(ENCODING), value.decode(ENCODING)) for name, value in event.headers.raw_items()]
 
@@ -116,7 +122,7 @@ async def read_request(sock: socket.socket, max_bytes: int) -> Request | None:
         parser.receive_data(raw[: end + 4])
         event = parser.next_event()
     except h11.RemoteProtocolError as error:
-        raise RefusedError(error.error_status_hint, "bad_request", str(error), by="client") from None
+        raise RefusedError(error.error_status_hint, "bad_request", _words(error), by="client") from None
     if not isinstance(event, h11.Request) or not event.target.startswith(b"/"):
         raise RefusedError(400, "bad_request", "the request target must be a path", by="client")
     headers = _headers(event)
@@ -163,7 +169,7 @@ def _parse_response(head: bytes, who: str) -> tuple[int, Headers]:
         parser.receive_data(head)
         event = parser.next_event()
     except h11.RemoteProtocolError as error:
-        raise RefusedError(502, "bad_upstream", f"the answer of {who} is not HTTP: {error}") from None
+        raise RefusedError(502, "bad_upstream", f"the answer of {who} is not HTTP: {_words(error)}") from None
     if not isinstance(event, h11.Response | h11.InformationalResponse):
         raise RefusedError(502, "bad_upstream", f"the answer of {who} is not HTTP")
     return event.status_code, _headers(event)

@@ -313,6 +313,8 @@ class Session:
         facts["missed_bytes"] = tap.missed_bytes
         if tap.stopped is not None:
             facts["recording_stopped"] = tap.stopped
+            if facts["closed_by"] == "lost" and facts["error"] is None:  # its Close, if any, was not recorded
+                facts["closed_by"] = facts["first_end"]
         facts["connect_seconds"] = self._connect_seconds
         if not tap.facts(RecordKind.CLOSED, facts):
             log.error("the session's end is not recorded: the ring is full", extra=self._named)

@@ -1,0 +1,109 @@
+"""A disk that fills: journals wait, workers are told, and all goes on when there is room again."""
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+
+from recorder.pipeline import record
+from recorder.pipeline.record import DiskLowError, Recorder
+from recorder.protocol.envelope import RecordKind
+from recorder.store.counters import DISK_FREE, DISK_LOW, ERROR, FSYNC, JOURNAL_BYTES, JOURNAL_RECORDS, Counters
+from recorder.store.journal import list_journals, read_journal
+from recorder.store.ring import RingWriter
+
+FLOOR = 100 << 20
+
+
+class Disk:
+    """What the recorder process is told about free space."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.free = 2 * FLOOR
+        self.asked = threading.Event()
+        monkeypatch.setattr(os, "statvfs", self._statvfs)
+
+    def _statvfs(self, _: Path) -> SimpleNamespace:
+        self.asked.set()
+        return SimpleNamespace(f_bavail=self.free // 4096, f_frsize=4096)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    return Disk(monkeypatch)
+
+
+@pytest.fixture
+def ring(tmp_path: Path) -> Iterator[RingWriter]:
+    (tmp_path / "journal").mkdir()
+    writer = RingWriter(tmp_path / "rings", 1 << 16)
+    facts = {"session_id": "session-1", "ring": writer.name, "session_no": 1}
+    writer.append(RecordKind.OPENED, 1, 1000, msgspec.json.encode(facts))
+    yield writer
+    writer.close()
+
+
+def said(tmp_path: Path) -> list[bytes]:
+    return [one.data for journal in list_journals(tmp_path) for one in read_journal(journal.path) if one.kind != 1]
+
+
+def test_below_the_floor_rings_keep_what_they_can_and_above_it_all_is_written(
+    tmp_path: Path, ring: RingWriter, disk: Disk
+) -> None:
+    counters = Counters()
+    recorder = Recorder(tmp_path, tmp_path / "rings", counters, FLOOR)
+    assert (recorder.drain(), ring.held_back) == (1, False)
+    disk.free = FLOOR - 4096
+    assert ring.append(RecordKind.CLIENT_BYTES, 1, 2000, b"kept")
+    with pytest.raises(DiskLowError, match="99 MiB free, and the floor is 100 MiB"):
+        recorder.drain()
+    assert (ring.held_back, counters[DISK_LOW], counters[DISK_FREE]) == (True, 1, FLOOR - 4096)
+    assert said(tmp_path) == []
+    disk.free = FLOOR + 4096  # not yet: it would be low again at once
+    with pytest.raises(DiskLowError):
+        recorder.drain()
+    disk.free = 2 * FLOOR
+    assert recorder.drain() == 1
+    recorder.sync()
+    assert (ring.held_back, counters[DISK_LOW]) == (False, 0)
+    assert said(tmp_path) == [b"kept"]
+    assert counters[JOURNAL_RECORDS] == 2
+    assert counters[JOURNAL_BYTES] == list_journals(tmp_path)[0].path.stat().st_size - 8  # its magic
+    assert counters[FSYNC] == 1
+    recorder.close()
+
+
+def test_the_process_says_so_once_and_recovers(
+    tmp_path: Path, ring: RingWriter, disk: Disk, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "_RETRY_SECONDS", 0.01)
+    disk.free = 0
+    counters = Counters()
+    inner, outer = os.pipe()
+    process = threading.Thread(
+        target=record.run,
+        args=(tmp_path, tmp_path / "rings", inner),
+        kwargs={"disk_floor_bytes": FLOOR, "counters": counters, "sync_seconds": 0.05},
+    )
+    process.start()
+    for _ in range(3):
+        disk.asked.clear()
+        assert disk.asked.wait(20)
+    assert said(tmp_path) == []
+    disk.free = 2 * FLOOR
+    disk.asked.clear()
+    assert disk.asked.wait(20)
+    os.write(outer, b".")
+    os.close(outer)
+    process.join(20)
+    os.close(inner)
+    assert not process.is_alive()
+    assert [journal.session_id for journal in list_journals(tmp_path)] == ["session-1"]
+    assert counters[ERROR, "disk_floor"] == 1
+    told = [entry.getMessage() for entry in caplog.records]
+    assert told[0].startswith("cannot write journals: 0 MiB free")
+    assert told[1:2] == ["journals can be written again"]
