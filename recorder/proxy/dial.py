@@ -58,5 +58,6 @@ async def _tunnel(proxy: HttpProxy, target: Upstream) -> socket.socket:
         raise
     if not 200 <= answer.status < 300 or answer.rest:
         sock.close()
-        raise RefusedError(502, "upstream_unreachable", f"the proxy {proxy} answered {answer.status} for {target.authority}")
+        problem = f"the proxy {proxy} answered {answer.status} for {target.authority}"
+        raise RefusedError(502, "upstream_unreachable", problem)
     return sock

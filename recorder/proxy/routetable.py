@@ -9,6 +9,7 @@ import msgspec
 _TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110 section 5.6.2  # noqa: S105 - a pattern
 
 HeaderName = Annotated[str, msgspec.Meta(pattern=f"^{_TOKEN}$")]
+Host = Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9._-]+|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*)$")]
 LabelName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
 
@@ -27,7 +28,7 @@ class RouteTable(msgspec.Struct, frozen=True, kw_only=True):
 
     name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
     upstream: str
-    host: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._:-]+$")] | None = None
+    host: Host | None = None
     path_prefix: Annotated[str, msgspec.Meta(pattern=r"^/[^?#\s]*$")] = "/"
     strip_prefix: bool = False
     ca: str | None = None

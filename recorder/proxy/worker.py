@@ -114,8 +114,11 @@ class Worker:
         self._ring.close()
 
     def reload(self) -> None:
-        """Read routes, tokens and certificates anew, for connections to come."""
-        self._settings.reload()
+        """Read routes, tokens and certificates anew, for connections to come.
+
+        In a thread, for the system's authorities alone take a tenth of a second, and calls are running.
+        """
+        asyncio.get_running_loop().run_in_executor(None, self._settings.reload)
 
     def stop(self) -> None:
         """Take no more connections, drain, and let `run` return."""

@@ -1,0 +1,444 @@
+"""The routes' file, and which route a request takes."""
+
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recorder.errors import UsageError
+from recorder.protocol.envelope import RecordKind
+from recorder.protocol.redact import fingerprint
+from recorder.proxy.http import RefusedError, Request
+from recorder.proxy.routefile import RouteDefaults, load_config
+from recorder.proxy.routes import Mode, RecordingPolicy, Route, Routes
+from recorder.proxy.routetable import ALLOWED, RouteTable
+from recorder.proxy.upstream import HttpProxy, Upstream
+from tests.proxy.conftest import ACCEPT, UPGRADE, RunningWorker, Scripted, read_head, read_to_end
+
+MakeUpstream = Callable[[Callable[[socket.socket], None]], Scripted]
+MakeWorker = Callable[..., RunningWorker]
+DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
+
+UPSTREAM = Upstream.parse("ws://upstream.test")
+
+
+def request(target: str = "/v1/realtime", host: str = "proxy.test", **headers: str) -> Request:
+    named = [(name.replace("_", "-"), value) for name, value in headers.items()]
+    return Request("GET", target, [("Host", host), *named], b"")
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "routes.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def one(tmp_path: Path, lines: str) -> Route:
+    """The route of a file with these lines."""
+    (route,) = load_config(write(tmp_path, f'[[route]]\nname = "r"\nupstream = "ws://upstream.test"\n{lines}\n'))
+    return route
+
+
+ROUTES = Routes(
+    [
+        Route(name="any", upstream=UPSTREAM),
+        Route(name="v1", upstream=UPSTREAM, path_prefix="/v1"),
+        Route(name="v1-realtime", upstream=UPSTREAM, path_prefix="/v1/realtime"),
+        Route(name="host", upstream=UPSTREAM, host="a.test"),
+        Route(name="host-azure", upstream=UPSTREAM, host="a.test", path_prefix="/azure"),
+        Route(name="six", upstream=UPSTREAM, host="::1"),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("host", "target", "name"),
+    [
+        ("x.test", "/", "any"),
+        ("x.test", "/v1", "v1"),
+        ("x.test", "/v1?model=m", "v1"),
+        ("x.test", "/v10/realtime", "any"),
+        ("x.test", "/V1/realtime", "any"),
+        ("x.test", "/v1/other?next=/v1/realtime", "v1"),
+        ("x.test", "/v1/realtime/calls", "v1-realtime"),
+        ("a.test", "/v1/realtime", "host"),
+        ("A.TEST:8443", "/v1/realtime", "host"),
+        ("a.test.", "/azure/x", "host-azure"),
+        ("b.a.test", "/azure/x", "any"),
+        ("[::1]:80", "/", "six"),
+        ("[::1]", "/", "six"),
+    ],
+)
+def test_which_route_a_request_takes(host: str, target: str, name: str) -> None:
+    assert ROUTES.match(request(target, host)).name == name
+
+
+def test_no_route_is_a_404() -> None:
+    with pytest.raises(RefusedError) as refused:
+        Routes([Route(name="v1", upstream=UPSTREAM, path_prefix="/v1")]).match(request("/v2"))
+    assert (refused.value.status, refused.value.code) == (404, "no_route")
+
+
+@pytest.mark.parametrize("path", ["/v1/../admin", "/v1/.", "/..", "/v1/%2e%2E/admin", "/v1/.%2e?x"])
+def test_a_path_that_an_upstream_may_resolve_to_another_is_refused(path: str) -> None:
+    with pytest.raises(RefusedError, match="dot segments"):
+        ROUTES.match(request(path))
+
+
+def test_dots_elsewhere_are_no_dot_segments() -> None:
+    assert ROUTES.match(request("/v1/realtime/...?next=../x")).name == "v1-realtime"
+
+
+@given(st.lists(st.tuples(st.sampled_from([None, "a", "b"]), st.sampled_from(["", "/v1", "/v1/x", "/v"])), unique=True))
+def test_a_match_is_the_most_special_that_takes_the_request(places: list[tuple[str | None, str]]) -> None:
+    routes = [Route(name=str(n), upstream=UPSTREAM, host=h, path_prefix=p) for n, (h, p) in enumerate(places)]
+    takers = [route for route in routes if route.takes("a", "/v1/x")]
+    try:
+        matched = Routes(routes).match(request("/v1/x", "a"))
+    except RefusedError:
+        assert takers == []
+    else:
+        best = max(takers, key=lambda route: (route.host is not None, len(route.path_prefix)))
+        assert matched is best
+
+
+def test_a_route_that_says_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_KEY", " sk-1 \n")
+    text = """
+[[route]]
+name = "all"
+host = "Voice.Example.COM"
+path_prefix = "/openai/"
+strip_prefix = true
+upstream = "wss://api.openai.com/base/"
+proxy = "http://me:p%40ss@10.0.0.1:3128"
+connect_timeout_seconds = 3
+handshake_timeout_seconds = 7.5
+set_headers = { X-Team = "voice", Host = "front.test" }
+remove_headers = ["User-Agent", "Sec-WebSocket-Extensions"]
+credential = { value_from_env = "A_KEY", prefix = "Bearer " }
+recording = "no-audio"
+sample = 0.5
+consent_header = "X-Consent"
+labels = { team = "voice" }
+label_headers = ["X-Recorder-Label-Tenant"]
+"""
+    (route,) = load_config(write(tmp_path, text))
+    assert (route.name, route.host, route.path_prefix, route.strip_prefix) == (
+        "all",
+        "voice.example.com",
+        "/openai",
+        True,
+    )
+    assert route.upstream.url == "wss://api.openai.com/base"
+    assert route.tls is not None
+    assert route.proxy == HttpProxy("10.0.0.1", 3128, "Basic bWU6cEBzcw==")
+    assert (route.connect_timeout_seconds, route.handshake_timeout_seconds) == (3, 7.5)
+    assert route.set_headers == (("X-Team", "voice"), ("Host", "front.test"))
+    assert route.remove_headers == {"user-agent", "sec-websocket-extensions"}
+    assert (route.credential.header, route.credential.value) == ("Authorization", "Bearer sk-1")
+    assert route.recording == RecordingPolicy(mode=Mode.NO_AUDIO, sample=0.5, consent_header="x-consent")
+    assert (route.labels, route.label_headers) == ({"team": "voice"}, ("x-recorder-label-tenant",))
+
+
+def test_what_a_route_does_not_say_is_the_command_lines(tmp_path: Path) -> None:
+    path = write(tmp_path, '[[route]]\nname = "r"\nupstream = "ws://upstream.test"')
+    (route,) = load_config(path, RouteDefaults(connect_timeout_seconds=1.5, handshake_timeout_seconds=2.5))
+    expected = Route(name="r", upstream=UPSTREAM, connect_timeout_seconds=1.5, handshake_timeout_seconds=2.5)
+    assert route == expected
+
+
+def test_the_secrets_of_a_route_are_in_no_repr(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("sk-geheim\n", encoding="utf-8")
+    route = one(tmp_path, 'credential = { value_from_file = "key" }\nproxy = "http://me:geheim@h"')
+    assert (route.credential.value, route.credential.source) == ("sk-geheim", "key")
+    assert "geheim" not in f"{route!r} {route.proxy} {route.credential}"
+    assert "Basic" not in f"{route!r}"
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("strip_prefx = true", "route r: unknown key 'strip_prefx', is strip_prefix meant? | Allowed: name, upstream,"),
+        ("sample = 1.5", "route r: sample: Expected `float` <= 1.0 | Allowed: a number from 0 to 1."),
+        ('sample = "half"', "route r: sample: Expected `float`, got `str` | "),
+        ('recording = "maybe"', 'route r: recording: Invalid enum value \'maybe\' | Allowed: "on", "off" or'),
+        ("connect_timeout_seconds = 0", "route r: connect_timeout_seconds: Expected `float` > 0.0 | "),
+        ('path_prefix = "v1"', "route r: path_prefix: Expected `str` matching regex"),
+        ('path_prefix = "/v1?x"', "route r: path_prefix: Expected `str` matching regex"),
+        ("strip_prefix = true", "route r: strip_prefix: there is no path_prefix to strip | "),
+        ('host = "a.test:80"', "route r: host: "),
+        ('proxy = "socks5://me:geheim@h"', "route r: proxy is not an HTTP proxy's URL | Give it as http://"),
+        ('proxy = "http://[geheim"', "route r: proxy is no URL | "),
+        ('set_headers = { "a b" = "c" }', "route r: set_headers: Expected `str` matching regex"),
+        ('set_headers = { A = "b\\r\\nC: d" }', "route r: set_headers: the value of A has characters"),
+        ('set_headers = { Upgrade = "h2c" }', "route r: set_headers: upgrade belongs to the handshake"),
+        ('remove_headers = ["Sec-WebSocket-Key"]', "route r: remove_headers: sec-websocket-key belongs to"),
+        ('label_headers = ["Host"]', "route r: label_headers: host belongs to"),
+        ('labels = { client = "x" }', "route r: labels: the label client is the name of the client's token"),
+        ('label_headers = ["X-Recorder-Label-Client"]', "route r: label_headers: the label client is"),
+        ("labels = { team = 1 }", "route r: labels: Expected `str`, got `int`"),
+        ('credential = "inject"', 'route r: credential: Invalid enum value \'inject\' | Allowed: "pass", "none", or'),
+        ('credential = { header = "api-key" }', "route r: credential: needs one of value_from_env and value_from_file"),
+        ('credential = { value_from_env = "NOT_SET_AT_ALL" }', "credential: $NOT_SET_AT_ALL is empty or not set"),
+        ('credential = { value_from_file = "nowhere" }', "nowhere: No such file or directory"),
+        ('credential = { value = "sk-1" }', "credential: Object contains unknown field `value`"),
+        ('ca = "nowhere.pem"\nupstream = "wss://h"', "route r: ca"),
+    ],
+)
+def test_mistakes_are_named_with_their_place(tmp_path: Path, lines: str, said: str) -> None:
+    text = '[[route]]\nname = "r"\n' + ("" if "upstream" in lines else 'upstream = "ws://upstream.test"\n') + lines
+    path = write(tmp_path, text)
+    with pytest.raises(UsageError) as failed:
+        load_config(path)
+    assert failed.value.message.startswith(f"{path}: route r: ")
+    assert said in f"{failed.value.message} | {failed.value.hint}"
+    assert "geheim" not in failed.value.message + failed.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "there is no route in it"),
+        ("route = 1", "there is no route in it"),
+        ("routes = []", "unknown key 'routes'"),
+        ("[[route]", "(at line 1, column"),
+        ("[[route]]\nupstream = 'ws://h'", "route 1: name: is missing"),
+        ("[[route]]\nname = 'r'", "route r: upstream: is missing"),
+        ("[[route]]\nname = 'r r'\nupstream = 'ws://h'", "route r r: name: Expected `str` matching"),
+        (
+            "[[route]]\nname = 'r'\nupstream = 'api.openai.com'",
+            "route r: upstream 'api.openai.com' is no WebSocket URL",
+        ),
+        ("[[route]]\nname = 'r'\nupstream = 'ws://u:geheim@h'", "route r: upstream: no user or password may stand"),
+        ("[[route]]\nname='r'\nupstream='ws://h'\n[[route]]\nname='r'\nupstream='ws://i'\nhost='x'", "is there twice"),
+        ("[[route]]\nname='a'\nupstream='ws://h'\n[[route]]\nname='b'\nupstream='ws://i'", "same requests as route a"),
+    ],
+)
+def test_files_that_make_no_sense(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(UsageError) as failed:
+        load_config(write(tmp_path, text))
+    assert said in failed.value.message
+    assert str(tmp_path) in failed.value.message
+    assert "geheim" not in failed.value.message
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--config .*nowhere: No such file"):
+        load_config(tmp_path / "nowhere")
+
+
+def test_every_key_says_what_is_allowed_and_is_documented() -> None:
+    assert set(ALLOWED) == set(RouteTable.__struct_fields__)
+    text = DOCS.read_text(encoding="utf-8")
+    assert [key for key in ALLOWED if f"| `{key}` |" not in text] == []
+
+
+def test_the_documents_example_is_a_file_that_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
+    (tmp_path / "azure.key").write_text("k", encoding="utf-8")
+    text = DOCS.read_text(encoding="utf-8").partition("```toml\n")[2].partition("```")[0]
+    assert [route.name for route in load_config(write(tmp_path, text))] == ["openai", "azure", "local"]
+
+
+@pytest.mark.parametrize(
+    ("url", "environment", "expected"),
+    [
+        ("wss://api.test", {"HTTPS_PROXY": "http://p:1"}, "http://p:1"),
+        ("wss://api.test", {"HTTP_PROXY": "http://p:1"}, None),
+        ("ws://api.test", {"HTTP_PROXY": "p:1"}, "http://p:1"),
+        ("ws://api.test", {"HTTPS_PROXY": "http://p:1"}, None),
+        ("ws://api.test", {"ALL_PROXY": "http://p"}, "http://p:80"),
+        ("wss://api.test", {"HTTPS_PROXY": "http://p:1", "https_proxy": "http://q:2"}, "http://q:2"),
+        ("wss://api.test", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "x.test, .api.test"}, None),
+        ("wss://sub.api.test", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "api.test"}, None),
+        ("wss://api.test:8443", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "api.test:443"}, "http://p:1"),
+        ("wss://api.test", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "*"}, None),
+        ("ws://localhost:1", {"HTTP_PROXY": "http://p:1"}, None),
+        ("ws://127.0.0.1:1", {"ALL_PROXY": "http://p:1"}, None),
+        ("wss://[::1]:1", {"ALL_PROXY": "http://p:1"}, None),
+    ],
+)
+def test_a_proxy_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, environment: dict[str, str], expected: str | None
+) -> None:
+    for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "https_proxy", "http_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    (route,) = load_config(write(tmp_path, f'[[route]]\nname = "r"\nupstream = "{url}"'))
+    assert (str(route.proxy) if route.proxy else None) == expected
+    (direct,) = load_config(write(tmp_path, f'[[route]]\nname = "r"\nproxy = "none"\nupstream = "{url}"'))
+    assert direct.proxy is None
+
+
+def test_a_proxy_in_the_environment_that_cannot_be_used_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", "socks5://me:geheim@h")
+    with pytest.raises(UsageError, match="HTTPS_PROXY in the environment is not an HTTP proxy's URL") as failed:
+        load_config(write(tmp_path, '[[route]]\nname = "r"\nupstream = "wss://api.test"'))
+    assert "geheim" not in failed.value.message
+
+
+POLICY = RecordingPolicy(mode=Mode.NO_AUDIO, sample=0.25, consent_header="x-consent")
+
+
+@pytest.mark.parametrize(
+    ("consent", "chance", "mode", "decided_by"),
+    [
+        (None, 0.2, "no-audio", "route"),
+        (None, 0.25, "off", "sample"),
+        ("on", 0.9, "on", "consent_header"),
+        ("Yes", 0.9, "on", "consent_header"),
+        ("no-audio", 0.9, "no-audio", "consent_header"),
+        ("off", 0.1, "off", "consent_header"),
+        ("perhaps", 0.1, "off", "consent_header"),
+        ("", 0.1, "off", "consent_header"),
+    ],
+)
+def test_what_is_kept_of_a_session(consent: str | None, chance: float, mode: str, decided_by: str) -> None:
+    headers = {} if consent is None else {"X_Consent": consent}
+    decided = POLICY.decide(request(**headers), chance)
+    assert decided.facts() == {"mode": mode, "decided_by": decided_by, "sample": 0.25}
+
+
+def test_all_or_nothing_is_no_matter_of_chance() -> None:
+    assert {RecordingPolicy().decide(request()).mode for _ in range(100)} == {Mode.ON}
+    assert {RecordingPolicy(sample=0).decide(request()).mode for _ in range(100)} == {Mode.OFF}
+
+
+def test_labels() -> None:
+    route = Route(
+        name="r",
+        upstream=UPSTREAM,
+        labels={"team": "voice", "tenant": "ours"},
+        label_headers=("x-recorder-label-tenant", "x-user-id", "x-auth-token"),
+    )
+    headers = {"X_Recorder_Label_Tenant": "theirs", "X_USER_ID": "u" * 300, "X_Auth_Token": "geheim-1"}
+    assert route.labels_for(request(**headers), "web") == {
+        "team": "voice",
+        "tenant": "ours",
+        "x-user-id": "u" * 256,
+        "x-auth-token": fingerprint("geheim-1"),
+        "client": "web",
+    }
+    assert route.labels_for(request(), None) == {"team": "voice", "tenant": "ours"}
+
+
+def test_requests_go_where_their_route_leads(upstream: MakeUpstream, worker: MakeWorker, tmp_path: Path) -> None:
+    heads: list[tuple[str, bytes]] = []
+
+    def behave_as(name: str) -> Callable[[socket.socket], None]:
+        def behave(connection: socket.socket) -> None:
+            heads.append((name, read_head(connection)))
+            connection.sendall(ACCEPT)
+            read_to_end(connection)
+
+        return behave
+
+    openai, azure = upstream(behave_as("openai")), upstream(behave_as("azure"))
+    text = f"""
+[[route]]
+name = "openai"
+path_prefix = "/v1"
+upstream = "{openai.url}"
+remove_headers = ["X-Internal"]
+[[route]]
+name = "azure"
+path_prefix = "/azure"
+strip_prefix = true
+upstream = "{azure.url}/base"
+set_headers = {{ X-Team = "voice" }}
+labels = {{ team = "voice" }}
+label_headers = ["X-Recorder-Label-Tenant"]
+consent_header = "X-Consent"
+"""
+    proxy = worker("ws://unused.test", config_file=str(write(tmp_path, text)))
+    more = b"X-Recorder-Label-Tenant: acme\r\nX-Consent: on\r\nX-Internal: 1\r\nx-team: mine\r\n\r\n"
+    for target in (b"/v1/realtime?model=m", b"/azure/openai/realtime?deployment=d", b"/azure?x"):
+        with proxy.connect() as client:
+            client.sendall(UPGRADE.replace(b"/v1/realtime?model=gpt-realtime", target)[:-2] + more)
+            assert read_head(client) == ACCEPT
+    rest = UPGRADE[:-2].partition(b"Upgrade: ")[2] + more
+    host = {"openai": openai.url[5:].encode(), "azure": azure.url[5:].encode()}
+    ours = rest.replace(b"X-Internal: 1\r\n", b"")
+    theirs = rest.replace(more, b"X-Internal: 1\r\nX-Team: voice\r\n\r\n")
+    assert heads == [
+        ("openai", b"GET /v1/realtime?model=m HTTP/1.1\r\nHost: %b\r\nUpgrade: " % host["openai"] + ours),
+        ("azure", b"GET /base/openai/realtime?deployment=d HTTP/1.1\r\nHost: %b\r\nUpgrade: " % host["azure"] + theirs),
+        ("azure", b"GET /base/?x HTTP/1.1\r\nHost: %b\r\nUpgrade: " % host["azure"] + theirs),
+    ]
+    opened = proxy.facts(RecordKind.OPENED)
+    assert [(facts["route"], facts["upstream"]) for facts in opened] == [
+        ("openai", openai.url),
+        ("azure", azure.url + "/base"),
+        ("azure", azure.url + "/base"),
+    ]
+    assert (opened[0]["labels"], opened[1]["labels"]) == ({}, {"team": "voice", "tenant": "acme"})
+    assert opened[1]["recording"] == {"mode": "on", "decided_by": "consent_header", "sample": 1.0}
+    assert opened[1]["request"]["target"] == "/azure/openai/realtime?deployment=d"
+
+
+def test_a_request_without_a_route_is_a_404_and_not_on_record(worker: MakeWorker, tmp_path: Path) -> None:
+    path = write(tmp_path, '[[route]]\nname = "r"\npath_prefix = "/v1"\nupstream = "ws://unused.test"')
+    proxy = worker("ws://unused.test", config_file=str(path))
+    with proxy.connect() as client:
+        client.sendall(UPGRADE.replace(b"/v1/", b"/v2/"))
+        head, _, body = read_to_end(client).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 404 Not Found\r\n")
+    assert json.loads(body)["error"]["code"] == "no_route"
+    assert proxy.records() == []
+
+
+@pytest.mark.parametrize("consent", ["off", "on", "no-audio"])
+def test_a_session_decides_by_its_header(
+    upstream: MakeUpstream, worker: MakeWorker, tmp_path: Path, consent: str
+) -> None:
+    def behave(connection: socket.socket) -> None:
+        read_head(connection)
+        connection.sendall(ACCEPT + b"\x81\x02{}")
+
+    text = (
+        f'[[route]]\nname = "r"\nupstream = "{upstream(behave).url}"\nconsent_header = "X-Consent"\nrecording = "off"'
+    )
+    proxy = worker("ws://unused.test", config_file=str(write(tmp_path, text)))
+    with proxy.connect() as client:
+        client.sendall(UPGRADE[:-2] + f"X-Consent: {consent}\r\n\r\n".encode())
+        assert read_to_end(client) == ACCEPT + b"\x81\x02{}"
+    recorded = proxy.facts(RecordKind.OPENED)
+    assert [facts["recording"]["mode"] for facts in recorded] == ([] if consent == "off" else [consent])
+    assert proxy.tapped(RecordKind.SERVER_BYTES) == (b"" if consent == "off" else b"\x81\x02{}")
+
+
+def test_a_reload_takes_new_routes_or_leaves_all_as_it_was(
+    upstream: MakeUpstream, worker: MakeWorker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def behave_as(name: bytes) -> Callable[[socket.socket], None]:
+        def behave(connection: socket.socket) -> None:
+            read_head(connection)
+            connection.sendall(ACCEPT + name)
+
+        return behave
+
+    def answer() -> bytes:
+        with proxy.connect() as client:
+            client.sendall(UPGRADE)
+            return read_to_end(client).removeprefix(ACCEPT)
+
+    one, two = upstream(behave_as(b"one")).url, upstream(behave_as(b"two")).url
+    path = write(tmp_path, f'[[route]]\nname = "r"\nupstream = "{one}"')
+    proxy = worker("ws://unused.test", config_file=str(path))
+    assert answer() == b"one"
+    write(tmp_path, f'[[route]]\nname = "r"\nupstream = "{two}"\nhots = "x"')
+    proxy.call(lambda worker: worker._settings.reload())
+    assert answer() == b"one"
+    assert "not reloaded" in caplog.text
+    assert "unknown key 'hots', is host meant?" in caplog.text
+    write(tmp_path, f'[[route]]\nname = "r"\nupstream = "{two}"')
+    proxy.call(lambda worker: worker._settings.reload())
+    assert answer() == b"two"
