@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -192,7 +192,7 @@ async def realtime_server(supported: list[str]) -> AsyncIterator[tuple[str, list
         seen.append(connection.request.headers.get("Sec-WebSocket-Protocol"))
         await connection.send("hello")
 
-    def choose(_connection: ServerConnection, offered: list[Subprotocol]) -> Subprotocol | None:
+    def choose(_connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
         return next((Subprotocol(name) for name in supported if name in offered), None)
 
     async with serve(
