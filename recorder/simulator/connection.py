@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import time
 from collections.abc import Coroutine
@@ -94,8 +95,8 @@ class Connection:
         await self.outbox.send(lane, event_type, **fields)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Let `work` go on beside the reading of events."""
-        task = asyncio.create_task(work)
+        """Let `work` go on beside the reading of events, for as long as the connection is open."""
+        task = asyncio.create_task(_while_open(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -121,7 +122,14 @@ class Connection:
         await self.socket.close(refusal.close.code, refusal.close.reason)
 
     async def _receive(self, message: str | bytes) -> None:
-        """Handle one message; whatever is wrong with it becomes a non-fatal `error` event."""
+        """Handle one message; whatever is wrong with it becomes a non-fatal `error` event.
+
+        What came before the client's close is handled and counted, though nobody can be answered any more.
+        """
+        with contextlib.suppress(ConnectionClosed):
+            await self._answer(message)
+
+    async def _answer(self, message: str | bytes) -> None:
         event: dict[str, Any] = {}
         try:
             event = _parsed(message)
@@ -171,6 +179,11 @@ class Connection:
         if first is None:
             return CloseTruth(by="server" if self._hung_up else "lost", code=None, reason=None)
         return CloseTruth(by="server" if by_server else "client", code=first.code, reason=first.reason)
+
+
+async def _while_open(work: Coroutine[Any, Any, None]) -> None:
+    with contextlib.suppress(ConnectionClosed):
+        await work
 
 
 def _parsed(message: str | bytes) -> dict[str, Any]:

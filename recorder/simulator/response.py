@@ -102,10 +102,10 @@ class Response:
                 break
             await self._delta(delta, item, at, audio)
             part[key] += delta.text
+            item.said = part[key]
+            self.truth.transcript += delta.text
             if item.truncated_ms is None:
                 item.wire["content"][0][key] = part[key]
-        item.said = part[key]
-        self.truth.transcript += part[key]
         self._connection.conversation.keep_audio(item, bytes(audio))
         if spoken:
             await self._send("response.output_audio.done", **at)
@@ -243,11 +243,16 @@ class Response:
         self._connection.barge_ins.audio(self.id, item_id, audio_ms)
 
     async def _until(self, at_ms: float) -> bool:
-        """Wait until `at_ms` after the origin, in the script's time; False as soon as the response is stopped."""
+        """Wait until `at_ms` after the origin, in the script's time; False as soon as the response is stopped.
+
+        Raises:
+            ConnectionClosed: nobody is there to go on for.
+        """
         deadline = self._origin + at_ms / 1000 / self._connection.speed
         left = deadline - time.monotonic()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopped.wait(), max(0.0, left))
+        self._connection.outbox.check_open()
         return not self._stopped.is_set()
 
     async def _send(self, event_type: str, **fields: Any) -> None:

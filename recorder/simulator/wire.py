@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 from websockets.asyncio.server import ServerConnection
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosedError
+from websockets.protocol import State
 
 from recorder.simulator.dialect import rewritten, to_beta
 from recorder.simulator.ids import Lane
@@ -31,7 +32,8 @@ class Outbox:
     async def send(self, lane: Lane, event_type: str, **fields: Any) -> None:
         """Send one event, and what the script wants injected after it.
 
-        A connection that is gone is no error here: the reader notices it.
+        Raises:
+            ConnectionClosed: it cannot be sent any more; the truth does not have it.
         """
         event = {"type": event_type, "event_id": lane.new("event"), **fields}
         shaped = to_beta(event, self._session) if self._session.dialect == "beta" else event
@@ -55,12 +57,19 @@ class Outbox:
         self._truth.errors.append(body)
         await self.send(lane, "error", error=body)
 
+    def check_open(self) -> None:
+        """Nothing leaves once either side has said goodbye; whoever tells the truth asks before.
+
+        Raises:
+            ConnectionClosed: so it is.
+        """
+        if self._socket.state is not State.OPEN:
+            raise ConnectionClosedError(None, None)
+
     async def _write(self, event: dict[str, Any]) -> None:
+        self.check_open()  # `send` would find out as well, but be cancelled before it says so
         self._truth.server_events.append(str(event.get("type")))
-        try:
-            await self._socket.send(msgspec.json.encode(event), text=True)
-        except ConnectionClosed:
-            self._truth.server_events.pop()
+        await self._socket.send(msgspec.json.encode(event), text=True)
 
     def _due(self, event_type: str) -> list[dict[str, Any]]:
         due: list[Inject] = [rule for rule in self._pending if rule.after == event_type]

@@ -1,5 +1,6 @@
 """Client events of every kind against the server, one socket at a time."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -322,6 +323,37 @@ async def test_stopping_closes_connections_and_completes_their_truth(tmp_path: P
     assert written["server_events"] == ["session.created"]
     assert written["server_event_count"] == 1
     assert written["close"] == {"by": "server", "code": 1001, "reason": ""}
+
+
+@pytest.mark.parametrize("modality", ["audio", "text"])
+async def test_a_client_that_hangs_up_in_mid_answer_got_what_the_truth_says(modality: str) -> None:
+    """Whenever it closes; both sides of a close may have something on its way."""
+    talk = Turn(say="word " * 400, audio_seconds=60, pacing={"pace": 100, "delta_ms": 20, "token_ms": 0.5})
+
+    async def call(simulator: Simulator, number: int) -> list[dict[str, Any]]:
+        async with connect(simulator.url, proxy=None) as socket:
+            await Peer(socket).send("response.create", response={"output_modalities": [modality]})
+            got = []
+            async for message in socket:
+                got.append(json.loads(message))
+                if len(got) == 20 + number:
+                    closing = asyncio.create_task(socket.close())
+            await closing
+            return got
+
+    async with Simulator(script(talk), seed=1) as simulator:
+        calls = await asyncio.gather(*(call(simulator, number) for number in range(20)))
+        await simulator.idle()
+        truths = {truth.session_id: truth for truth in simulator.truths}
+    for got in calls:
+        truth = truths[got[0]["session"]["id"]]
+        (response,), deltas = truth.responses, [event for event in got if event["type"].endswith(".delta")]
+        audio = [event["delta"] for event in deltas if "output_audio.delta" in event["type"]]
+        text = "".join(event["delta"] for event in deltas if "output_audio.delta" not in event["type"])
+        assert truth.server_events == [event["type"] for event in got]
+        assert (response.status, response.transcript, truth.items[-1].text) == ("dangling", text, text)
+        assert truth.audio_out_ms == response.audio_ms == truth.items[-1].audio_ms
+        assert response.audio_ms == sum(len(pybase64.b64decode(one)) for one in audio) / 48
 
 
 async def test_truths_need_not_be_kept() -> None:
