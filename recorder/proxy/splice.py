@@ -39,13 +39,13 @@ log = logging.getLogger(__name__)
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 _RESET_PATIENCE_SECONDS: Final = 5.0
-_UNSAMPLED: Final = 63  # of 64 chunks, one's time is taken
+_SAMPLE_EVERY: Final = 256  # chunks, of which one's time is taken
 
 
 class _Lane:
     """One direction."""
 
-    __slots__ = ("carried", "chunks", "ended", "held", "kind", "party", "sink", "source")
+    __slots__ = ("carried", "ended", "held", "kind", "party", "sink", "source", "until_sample")
 
     def __init__(self, party: Party, source: socket.socket, sink: socket.socket, kind: int) -> None:
         self.party: Party = party
@@ -55,7 +55,8 @@ class _Lane:
         self.held = b""  # read, tapped, and not yet taken by the sink
         self.ended = False  # nothing more will be read
         self.carried = 0
-        self.chunks = os.getrandom(1)[0]  # where sampling begins, so that short sessions have their share of it
+        # Sampling begins anywhere, so that short sessions have their share of it.
+        self.until_sample = os.getrandom(1)[0] % _SAMPLE_EVERY + 1
 
 
 class Splice:
@@ -70,7 +71,7 @@ class Splice:
         tap: where chunks are recorded, or None to record nothing.
         kinds: the record kinds of the client's and the upstream's bytes.
         on_end: called once, on the event loop, when both sockets are closed.
-        observe: told, for one chunk of 64, the nanoseconds from having read it to having sent it on.
+        observe: told, for one chunk of 256, the nanoseconds from having read it to having sent it on.
 
     Attributes:
         first_end: whose end came first (FIN or reset), once there is one.
@@ -91,7 +92,7 @@ class Splice:
         self._selector = selector
         self._tap = tap
         self._on_end = on_end
-        self._observe = observe
+        self._observe = observe or (lambda _: None)
         self._loop = asyncio.get_running_loop()
         self._up = _Lane("client", client, upstream, kinds[0])
         self._down = _Lane("upstream", upstream, client, kinds[1])
@@ -166,8 +167,11 @@ class Splice:
         if not data:
             self._end(lane)
             return
-        lane.chunks += 1
-        began = 0 if lane.chunks & _UNSAMPLED else time.monotonic_ns()
+        began = 0
+        lane.until_sample = left = lane.until_sample - 1
+        if not left:
+            lane.until_sample = _SAMPLE_EVERY
+            began = time.monotonic_ns()
         if self._tap is not None:
             self._tap.chunk(lane.kind, data)
         length = len(data)
@@ -179,7 +183,7 @@ class Splice:
         except OSError:
             self._sink_failed(lane)
             return
-        if began and self._observe is not None:
+        if began:
             self._observe(time.monotonic_ns() - began)
         if sent != length:
             lane.held = data[sent:]
