@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -64,13 +64,17 @@ class RecorderProcess:
             os.kill(children[what], signal.SIGKILL)
 
     def stop(self) -> int:
-        """SIGTERM, and wait."""
+        """SIGTERM, and wait; what does not stop fails the test and is killed."""
         if self.process.poll() is None:
             self.process.terminate()
-        code = self.process.wait(PATIENCE)
-        if self.process.stdout is not None:
-            self.process.stdout.close()
-        return code
+        try:
+            return self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.kill("all")
+            raise
+        finally:
+            if self.process.stdout is not None:
+                self.process.stdout.close()
 
 
 def _is_gone(pid: int) -> bool:
@@ -107,9 +111,10 @@ def run(data: Path) -> Iterator[Callable[..., RecorderProcess]]:
         started.append(RecorderProcess(*arguments))
         return started[-1]
 
-    yield start
-    for process in started:
-        process.stop()
+    with ExitStack() as stops:
+        yield start
+        for process in started:
+            stops.callback(process.stop)
 
 
 def free_port() -> int:
