@@ -16,6 +16,7 @@ from recorder.protocol.audio import Cut, Formats, audio_key, bytes_per_ms, cut_m
 from recorder.protocol.envelope import Direction, Part, Record, RecordedEvent, RecordKind
 from recorder.protocol.fields import Fields, read_fields, read_object
 from recorder.protocol.frames import FrameDecoder, Message, Side, text_problem
+from recorder.protocol.policy import ContentPolicy, LeftOut, hash_text
 from recorder.protocol.redact import may_hold_secrets, redact_message
 
 SIDES: Final[tuple[Side, ...]] = ("client", "server")
@@ -51,13 +52,23 @@ class EventBuilder:
         session_id: of all its events.
         opened_at_ns: UTC wall time of the opening in Unix nanoseconds; None where unknown, then no event has one.
         opened_monotonic_ns: the same instant on the clock that `at_ns` arguments are read from.
+        policy: what of its messages is not to be kept.
     """
 
-    def __init__(self, session_id: str, opened_at_ns: int | None, opened_monotonic_ns: int) -> None:
+    def __init__(
+        self,
+        session_id: str,
+        opened_at_ns: int | None,
+        opened_monotonic_ns: int,
+        policy: ContentPolicy | None = None,
+    ) -> None:
         self.session_id = session_id
         self.position = 0
         """Position of the next event."""
         self.formats = Formats()
+        self.policy = policy or ContentPolicy()
+        self.left_out = LeftOut()
+        """What the policy took out so far."""
         self._opened_at_ns = opened_at_ns
         self._opened_monotonic_ns = opened_monotonic_ns
 
@@ -102,7 +113,33 @@ class EventBuilder:
             _read_control(event, data)
         else:
             _keep_bytes(event, data)
+        if not self.policy.keeps_all:
+            self._leave_out(direction, event)
         return event
+
+    def _leave_out(self, direction: Side, event: RecordedEvent) -> None:
+        """Apply the policy to a message whose duration and formats have been read."""
+        if event.opcode == CLOSE and event.payload is not None:
+            if self.policy.hash_text:
+                _hash_reason(event, self.left_out, direction)
+            return
+        whole = event.message()
+        if not whole:
+            return
+        kept = None if event.payload is None else self.policy.apply(whole, direction, self.left_out)
+        if kept == whole:
+            return
+        event.redacted = True
+        if kept is None:
+            self.left_out.message_count += 1
+            self.left_out.add_bytes(direction, len(whole))
+            event.payload, event.parts = None, ()
+            _name(event, Fields(event.type if event.opcode in _CONTROL_TYPES else None))
+            return
+        fields = read_fields(kept)
+        cut = _cut(kept, fields)
+        event.payload, event.parts = cut.text, cut.parts
+        _name(event, fields)
 
     def _event(self, direction: Direction, at_ns: int | None) -> RecordedEvent:
         since_opening = None if at_ns is None else at_ns - self._opened_monotonic_ns
@@ -121,14 +158,7 @@ class EventBuilder:
         except UnicodeDecodeError:
             _keep_bytes(event, text)
             return
-        event.type = fields.type
-        event.event_id = fields.event_id
-        event.response_id = fields.response_id
-        event.item_id = fields.item_id
-        event.call_id = fields.call_id
-        event.previous_item_id = fields.previous_item_id
-        event.output_index = fields.output_index
-        event.content_index = fields.content_index
+        _name(event, fields)
         event.payload = cut.text
         event.parts = cut.parts
         if fields.type in _FORMAT_TYPES:
@@ -154,6 +184,17 @@ class EventBuilder:
             self.formats.client_asks(message.get("session"))
         else:
             self.formats.server_confirms(message.get("session"))
+
+
+def _name(event: RecordedEvent, fields: Fields) -> None:
+    event.type = fields.type
+    event.event_id = fields.event_id
+    event.response_id = fields.response_id
+    event.item_id = fields.item_id
+    event.call_id = fields.call_id
+    event.previous_item_id = fields.previous_item_id
+    event.output_index = fields.output_index
+    event.content_index = fields.content_index
 
 
 def _cut(text: bytes, fields: Fields) -> Cut:
@@ -184,6 +225,14 @@ def _read_control(event: RecordedEvent, data: bytes) -> None:
         event.payload = _to_json({"code": code, "reason": reason})
     else:
         _keep_bytes(event, data)
+
+
+def _hash_reason(event: RecordedEvent, left_out: LeftOut, direction: Side) -> None:
+    close = msgspec.json.decode(event.payload or "{}")
+    if reason := close["reason"]:
+        event.payload, event.redacted = _to_json({**close, "reason": hash_text(reason)}), True
+        left_out.text_count += 1
+        left_out.add_bytes(direction, len(reason.encode()))
 
 
 def parse_close(data: bytes) -> tuple[int, str]:
@@ -239,6 +288,7 @@ class SessionDecoder:
             str(facts.get("session_id") or ""),
             opened_at if isinstance(opened_at, int) else None,
             opened_monotonic if isinstance(opened_monotonic, int) else record.at_ns,
+            ContentPolicy.of(facts),
         )
         return [self._own(envelope.SESSION_OPENED, facts, record)]
 
@@ -281,7 +331,8 @@ class SessionDecoder:
         events = []
         for message in messages:
             if message.opcode == CLOSE and self._close is None:
-                self._close = (side, *parse_close(message.data))
+                code, reason = parse_close(message.data)
+                self._close = (side, code, hash_text(reason) if self._builder.policy.hash_text else reason)
             events.append(
                 self._builder.message(
                     side,
@@ -295,7 +346,12 @@ class SessionDecoder:
         return events
 
     def _closing_facts(self, facts: dict[str, Any]) -> dict[str, Any]:
-        """Complete how the session ended with what the first close frame said."""
+        """Complete how the session ended with what the first close frame said, and what is not kept of it.
+
+        Where the proxy left out the end itself, there was nobody to see a close frame: then it is not known who closed.
+        """
+        assert self._builder is not None
+        unseen = facts.get("left_out")
         by, code, reason = facts.get("closed_by"), facts.get("close_code"), facts.get("close_reason")
         if self._close is not None:
             side, wire_code, wire_reason = self._close
@@ -303,7 +359,12 @@ class SessionDecoder:
                 by, code, reason = ("client" if side == "client" else "upstream"), wire_code, wire_reason
             elif code is None:
                 code, reason = wire_code, wire_reason
-        return facts | {"closed_by": by or "lost", "close_code": code, "close_reason": reason}
+        facts = facts | {"closed_by": by or (None if unseen else "lost"), "close_code": code, "close_reason": reason}
+        if not self._builder.policy.keeps_all:
+            left_out = self._builder.left_out
+            left_out.add(_left_out(unseen))
+            facts["left_out"] = msgspec.structs.asdict(left_out)
+        return facts
 
 
 def _facts(record: Record) -> dict[str, Any]:
@@ -313,6 +374,13 @@ def _facts(record: Record) -> dict[str, Any]:
     except (msgspec.MsgspecError, RecursionError):
         return {}
     return facts if isinstance(facts, dict) else {}
+
+
+def _left_out(facts: object) -> LeftOut:
+    try:
+        return msgspec.convert(facts or {}, LeftOut)
+    except msgspec.ValidationError:
+        return LeftOut()
 
 
 def _header(facts: dict[str, Any], name: str) -> str | None:
