@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 
@@ -29,9 +30,14 @@ def eventually(check: Callable[[], bool], what: str) -> None:
 class RecorderProcess:
     """A `recorder …` that prints its URL when it is ready."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, stderr: IO[bytes] | None = None, **environment: str) -> None:
         self.process = subprocess.Popen(
-            [*COMMAND, *arguments], stdout=subprocess.PIPE, text=True, start_new_session=True
+            [*COMMAND, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            start_new_session=True,
+            env=os.environ | environment,
         )
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().strip()
@@ -107,8 +113,8 @@ def run(data: Path) -> Iterator[Callable[..., RecorderProcess]]:
     del data
     started: list[RecorderProcess] = []
 
-    def start(*arguments: str) -> RecorderProcess:
-        started.append(RecorderProcess(*arguments))
+    def start(*arguments: str, **settings: Any) -> RecorderProcess:
+        started.append(RecorderProcess(*arguments, **settings))
         return started[-1]
 
     with ExitStack() as stops:
