@@ -85,6 +85,7 @@ class Session:
     async def run(self) -> None:
         """Handshake, then hand over to the splice (which goes on after this returns)."""
         upstream: socket.socket | None = None
+        request: Request | None = None
         try:
             async with asyncio.timeout(self._config.handshake_timeout_seconds) as deadline:
                 began = asyncio.get_running_loop().time()
@@ -105,9 +106,8 @@ class Session:
         except RefusedError as refusal:
             await self._refuse(refusal, upstream)
         except TimeoutError:
-            party = "the upstream did not answer" if upstream or self._began_ns else "the request did not arrive"
-            status = 504 if self._began_ns else 408
-            await self._refuse(RefusedError(status, "handshake_timeout", f"{party} in time"), upstream)
+            status, problem = (504, "the upstream did not answer") if request else (408, "the request did not arrive")
+            await self._refuse(RefusedError(status, "handshake_timeout", f"{problem} in time"), upstream)
         except OSError as error:
             await self._refuse(
                 RefusedError(502, "connection_failed", f"the connection failed: {words_for(error)}"), upstream

@@ -184,3 +184,17 @@ def test_proxies() -> None:
     for url in ("https://h", "socks5://h", "http://", "http://h/path", "http://h?q", "http://h:0x1"):
         with pytest.raises(UsageError, match=r"^here is "):
             HttpProxy.parse(url, where="here")
+
+
+def test_plain_http_that_gets_no_connection_in_time_is_a_504_too(
+    upstream: MakeUpstream, worker: MakeWorker, tmp_path: Path
+) -> None:
+    def behave(connection: socket.socket) -> None:
+        read_head(connection)
+        assert read_to_end(connection) == b""
+
+    file = route_file(tmp_path, "ws://up.test", through(upstream(behave)))
+    proxy = worker("ws://unused.test", config_file=file, handshake_timeout_seconds=0.2)
+    with proxy.connect() as client:
+        client.sendall(b"POST /v1/realtime/calls HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+        assert read_to_end(client).startswith(b"HTTP/1.1 504 ")
