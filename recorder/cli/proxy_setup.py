@@ -11,7 +11,8 @@ import msgspec
 from recorder.cli.output import note, print_table
 from recorder.errors import UsageError
 from recorder.proxy.config import WorkerConfig
-from recorder.proxy.routes import Mode, RecordingPolicy, Route
+from recorder.proxy.consent import Mode, RecordingPolicy
+from recorder.proxy.routes import Route
 
 _TRUST = (
     "The certificate is for localhost, 127.0.0.1 and ::1. To trust it, start your client with",
@@ -52,7 +53,12 @@ def _recording(policy: RecordingPolicy) -> str:
     words = policy.mode.value
     if policy.mode is not Mode.OFF and policy.sample < 1:
         words += f", {policy.sample:.4g} of all"
-    return words + (f", or as {policy.consent_header} says" if policy.consent_header else "")
+    if policy.content.drop_audio is not None and policy.mode is Mode.ON:
+        words += f", no audio of {policy.content.drop_audio}"
+    words += ", texts hashed" if policy.content.hash_text and policy.mode is not Mode.OFF else ""
+    if policy.consent_header:
+        words += f", {'or as' if policy.consent_may_loosen else 'or less if'} {policy.consent_header} says"
+    return words
 
 
 def places(routes: Iterable[Route]) -> str:

@@ -24,6 +24,9 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
         tls_cert: a PEM file: the listener speaks TLS with it.
         tls_key: its key, if not in the same file.
         recording: False forwards only.
+        record: what is kept of sessions, if there is no `config_file`.
+        drop_audio: likewise, whose audio is not kept.
+        hash_text: likewise, whether hashes take the place of texts.
         on_recording_failure: what becomes of a new session that cannot be recorded.
         max_sessions: more connections than this at once are refused with 503.
         max_header_bytes: longer request or response heads are refused.
@@ -44,6 +47,9 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     tls_cert: str | None = None
     tls_key: str | None = None
     recording: bool = True
+    record: Literal["on", "off", "no-audio"] = "on"
+    drop_audio: Literal["client", "server", "both"] | None = None
+    hash_text: bool = False
     on_recording_failure: Literal["pass", "refuse"] = "pass"
     max_sessions: int = 10_000
     max_header_bytes: int = 65_536

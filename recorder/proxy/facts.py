@@ -21,11 +21,11 @@ def new_session_id(now_ns: int) -> str:
     return str(uuid.UUID(int=value & ~(0x3 << 62) | 0x2 << 62))
 
 
-def opened_facts(request: Request, *, session_id: str, now_ns: int, **more: Any) -> dict[str, Any]:
+def opened_facts(request: Request | None, *, session_id: str, now_ns: int, **more: Any) -> dict[str, Any]:
     """A session's first record.
 
     Args:
-        request: the client's.
+        request: the client's; None leaves out all that it sent.
         session_id: the session's.
         now_ns: Unix time.
         more: what else is known.
@@ -35,21 +35,27 @@ def opened_facts(request: Request, *, session_id: str, now_ns: int, **more: Any)
         "source": "proxy",
         "opened_at": dt.datetime.fromtimestamp(now_ns / 1e9, dt.UTC).isoformat(timespec="microseconds"),
         "opened_at_ns": now_ns,
-        "request": {
-            "method": request.method,
-            "target": redact_target(request.target),
-            "headers": redact_headers(request.headers),
-        },
+        **({} if request is None else {"request": _asked(request)}),
         "recorder_version": __version__,
         **more,
     }
 
 
-def accepted_facts(response: Response, *, began_ns: int, now_ns: int, connect_seconds: float | None) -> dict[str, Any]:
-    """What is put down when the upstream has agreed to the upgrade; both times are monotonic."""
+def _asked(request: Request) -> dict[str, Any]:
+    return {
+        "method": request.method,
+        "target": redact_target(request.target),
+        "headers": redact_headers(request.headers),
+    }
+
+
+def accepted_facts(
+    response: Response, *, began_ns: int, now_ns: int, connect_seconds: float | None, headers: bool = True
+) -> dict[str, Any]:
+    """What is put down when the upstream has agreed to the upgrade, its headers or none; both times are monotonic."""
     return {
         "status": response.status,
-        "headers": redact_headers(response.headers),
+        "headers": redact_headers(response.headers) if headers else [],
         "connect_seconds": connect_seconds,
         "handshake_seconds": (now_ns - began_ns) / 1e9,
         "monotonic_ns": now_ns,

@@ -14,8 +14,10 @@ from typing import Any, Final
 import msgspec
 
 from recorder.errors import UsageError
+from recorder.protocol.policy import ContentPolicy
+from recorder.proxy.consent import Mode, RecordingPolicy
 from recorder.proxy.credentials import NONE, PASS_THROUGH, Credential
-from recorder.proxy.routes import CLIENT_LABEL, Mode, RecordingPolicy, Route, label_of
+from recorder.proxy.routes import CLIENT_LABEL, Route, label_of
 from recorder.proxy.routetable import ALLOWED, RouteTable
 from recorder.proxy.tls import upstream_context
 from recorder.proxy.upstream import HttpProxy, Upstream, proxy_from_environment
@@ -145,13 +147,21 @@ class _Reader:
             set_headers=self._set_headers(),
             remove_headers=frozenset(self._allowed("remove_headers", table.remove_headers, _PROTECTED)),
             credential=self._credential(),
-            recording=RecordingPolicy(
-                mode=Mode(table.recording),
-                sample=table.sample,
-                consent_header=table.consent_header.lower() if table.consent_header else None,
-            ),
+            recording=self._recording(),
             labels=self._labels(),
             label_headers=tuple(self._allowed("label_headers", table.label_headers, _PROTECTED | _REMOVABLE)),
+        )
+
+    def _recording(self) -> RecordingPolicy:
+        table = self._table
+        if table.consent_may_loosen and not table.consent_header:
+            raise self._fail("consent_may_loosen", "there is no consent_header")
+        return RecordingPolicy(
+            mode=Mode(table.recording),
+            sample=table.sample,
+            consent_header=table.consent_header.lower() if table.consent_header else None,
+            consent_may_loosen=table.consent_may_loosen,
+            content=ContentPolicy(table.drop_audio, table.hash_text),
         )
 
     def _context(self) -> ssl.SSLContext:

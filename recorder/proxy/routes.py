@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import random
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any, Final
 
 from recorder.protocol.redact import redact_headers
+from recorder.proxy.consent import RecordingPolicy
 from recorder.proxy.credentials import PASS_THROUGH, Credential
 from recorder.proxy.http import RefusedError, Request
 from recorder.proxy.upstream import HttpProxy, Upstream
@@ -17,72 +16,6 @@ from recorder.proxy.upstream import HttpProxy, Upstream
 LABEL_PREFIX: Final = "x-recorder-label-"
 CLIENT_LABEL: Final = "client"
 _MAX_LABEL: Final = 256
-_CONSENT: Final = {"yes": "on", "true": "on", "1": "on", "no": "off", "false": "off", "0": "off"}
-
-
-class Mode(Enum):
-    """What is kept of a session."""
-
-    ON = "on"
-    OFF = "off"
-    NO_AUDIO = "no-audio"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordingPolicy:
-    """How a route decides what is kept of a session.
-
-    Attributes:
-        mode: for sessions that say nothing themselves.
-        sample: the share of those that is kept at all, 0 to 1.
-        consent_header: a request header, in lower case, by which a client decides; or None.
-    """
-
-    mode: Mode = Mode.ON
-    sample: float = 1.0
-    consent_header: str | None = None
-
-    def decide(self, request: Request, chance: float | None = None) -> Recording:
-        """What is kept of the session that `request` opens.
-
-        Args:
-            request: the client's.
-            chance: a number in [0, 1) in place of a random one.
-        """
-        consent = request.header(self.consent_header) if self.consent_header else None
-        if consent is not None:
-            return Recording(_consented(consent), "consent_header", self)
-        if (random.random() if chance is None else chance) >= self.sample:  # noqa: S311 - no secret
-            return Recording(Mode.OFF, "sample", self)
-        return Recording(self.mode, "route", self)
-
-
-@dataclass(frozen=True, slots=True)
-class Recording:
-    """What is kept of a session, and who said so.
-
-    Attributes:
-        mode: as decided.
-        decided_by: "route", "sample" or "consent_header".
-        policy: the route's.
-    """
-
-    mode: Mode
-    decided_by: str
-    policy: RecordingPolicy
-
-    def facts(self) -> dict[str, Any]:
-        """The object `recording` of the session's first record."""
-        return {"mode": self.mode.value, "decided_by": self.decided_by, "sample": self.policy.sample}
-
-
-def _consented(value: str) -> Mode:
-    """Only what is understood counts as a yes."""
-    word = value.lower()
-    try:
-        return Mode(_CONSENT.get(word, word))
-    except ValueError:
-        return Mode.OFF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +72,11 @@ class Route:
         """A session's labels. The route's own win over the client's headers, a token's name over both."""
         said = [(name, value) for name in self.label_headers if (value := request.header(name))]
         labels = {label_of(name): value[:_MAX_LABEL] for name, value in redact_headers(said)}
-        return labels | dict(self.labels) | ({CLIENT_LABEL: client} if client is not None else {})
+        return labels | self.own_labels(client)
+
+    def own_labels(self, client: str | None) -> dict[str, str]:
+        """The labels that hold nothing the client sent."""
+        return dict(self.labels) | ({CLIENT_LABEL: client} if client is not None else {})
 
 
 def label_of(header: str) -> str:

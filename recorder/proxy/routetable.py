@@ -41,6 +41,9 @@ class RouteTable(msgspec.Struct, frozen=True, kw_only=True):
     recording: Literal["on", "off", "no-audio"] = "on"
     sample: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
     consent_header: HeaderName | None = None
+    consent_may_loosen: bool = False
+    drop_audio: Literal["client", "server", "both"] | None = None
+    hash_text: bool = False
     labels: dict[LabelName, str] = {}
     label_headers: list[HeaderName] = []
 
@@ -61,6 +64,9 @@ ALLOWED: Final = {
     "recording": '"on", "off" or "no-audio"',
     "sample": "a number from 0 to 1",
     "consent_header": "a header name",
+    "consent_may_loosen": "true or false, and true only with a consent_header",
+    "drop_audio": '"client", "server" or "both"',
+    "hash_text": "true or false",
     "labels": "a table of names (letters, digits, . _ -) and their values, all strings",
     "label_headers": "a list of header names",
 }

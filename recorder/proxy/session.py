@@ -13,6 +13,7 @@ from typing import Any
 
 from recorder.protocol.envelope import RecordKind
 from recorder.proxy.config import WorkerConfig
+from recorder.proxy.consent import Mode
 from recorder.proxy.dial import dial
 from recorder.proxy.facts import accepted_facts, new_session_id, opened_facts
 from recorder.proxy.farewell import REASON, FrameWatch, say_farewell
@@ -20,7 +21,7 @@ from recorder.proxy.forward import request_head, response_head
 from recorder.proxy.http import RefusedError, Request, read_request, read_response
 from recorder.proxy.meter import Meter
 from recorder.proxy.refusals import close_politely, pass_refusal_on
-from recorder.proxy.routes import Mode, Route
+from recorder.proxy.routes import Route
 from recorder.proxy.selector import SpliceSelector
 from recorder.proxy.settings import Loaded
 from recorder.proxy.sockets import send_all, words_for
@@ -134,6 +135,9 @@ class Session:
         if self._watch is None:
             splice.abort(error)
             return
+        await self._watch.settle()
+        if not splice.running:
+            return
         code = await say_farewell(splice, self._watch)
         self._record_close(
             closed_by="proxy",
@@ -196,33 +200,34 @@ class Session:
         self._began_ns = time.monotonic_ns()
         now_ns = time.time_ns()
         self.session_id = new_session_id(now_ns)
-        recording = route.recording.decide(request)
+        recording = route.recording.decide(request, self.session_id)
+        off = recording.mode is Mode.OFF
         labels = route.labels_for(request, client_name)
         opened_at = dt.datetime.fromtimestamp(now_ns / 1e9, dt.UTC).isoformat(timespec="milliseconds")
         self._about = {"session_id": self.session_id, "since": opened_at, "route": route.name, "labels": labels}
-        if not self._config.recording or recording.mode is Mode.OFF:
+        if not self._config.recording:
             return
-        tap = Tap(self._ring, self._session_no)
+        tap = Tap(self._ring, self._session_no, off=off)
         facts = opened_facts(
-            request,
+            None if off else request,
             session_id=self.session_id,
             now_ns=now_ns,
             monotonic_ns=self._began_ns,
-            client={"address": self._address},
+            client={} if off else {"address": self._address},
             upstream=route.upstream.url,
             route=route.name,
-            labels=labels,
+            labels=route.own_labels(client_name) if off else labels,
             recording=recording.facts(),
             ring=self._ring.name,
             session_no=self._session_no,
         )
-        refuse = self._config.on_recording_failure == "refuse"
+        refuse = self._config.on_recording_failure == "refuse" and not off
         if not (refuse and self._ring.held_back) and tap.facts(RecordKind.OPENED, facts):
             self._tap = tap
         elif refuse:
             raise RefusedError(503, "cannot_record", "this session cannot be recorded now, and the policy is to refuse")
         else:
-            self._unrecordable = True
+            self._unrecordable = not off
             self._counters.add(ERROR, value="not_recorded")
             log.error("the session is not recorded: the ring is full", extra=self._named)
 
@@ -247,7 +252,13 @@ class Session:
             return
         now = time.monotonic_ns()
         if self._tap is not None:
-            facts = accepted_facts(response, began_ns=self._began_ns, now_ns=now, connect_seconds=self._connect_seconds)
+            facts = accepted_facts(
+                response,
+                began_ns=self._began_ns,
+                now_ns=now,
+                connect_seconds=self._connect_seconds,
+                headers=not self._tap.off,
+            )
             self._tap.facts(RecordKind.ACCEPTED, facts)
             # Either side may already have said something in the packet that carried its head.
             for kind, data in zip(_KINDS, (request.rest, response.rest), strict=True):
@@ -312,9 +323,11 @@ class Session:
         facts = {"status": None, "client_bytes": client_bytes, "server_bytes": server_bytes, **facts}
         facts["missed_bytes"] = tap.missed_bytes
         if tap.stopped is not None:
-            facts["recording_stopped"] = tap.stopped
-            if facts["closed_by"] == "lost" and facts["error"] is None:  # its Close, if any, was not recorded
-                facts["closed_by"] = facts["first_end"]
+            facts["left_out"] = dict(zip(("client_bytes", "server_bytes"), tap.left_out.values(), strict=True))
+            if not tap.off:
+                facts["recording_stopped"] = tap.stopped
+            if facts["closed_by"] == "lost" and facts["error"] is None:
+                facts["closed_by"] = None  # a close frame there may have been, but nobody looked
         facts["connect_seconds"] = self._connect_seconds
         if not tap.facts(RecordKind.CLOSED, facts):
             log.error("the session's end is not recorded: the ring is full", extra=self._named)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recorder.errors import RecorderError, UsageError
+from recorder.protocol.policy import ContentPolicy
 from recorder.proxy.config import WorkerConfig
+from recorder.proxy.consent import Mode, RecordingPolicy
 from recorder.proxy.credentials import presented
 from recorder.proxy.http import RefusedError, Request
 from recorder.proxy.routefile import RouteDefaults, load_config
@@ -76,6 +78,7 @@ def _only_route(config: WorkerConfig, defaults: RouteDefaults) -> Route:
         upstream=config.upstream,
         tls=upstream_context(defaults.ca) if config.upstream.tls else None,
         proxy=proxy_from_environment(config.upstream),
+        recording=RecordingPolicy(mode=Mode(config.record), content=ContentPolicy(config.drop_audio, config.hash_text)),
         connect_timeout_seconds=defaults.connect_timeout_seconds,
         handshake_timeout_seconds=defaults.handshake_timeout_seconds,
     )

@@ -25,19 +25,23 @@ class Tap:
         missed: by kind, bytes that could not be recorded.
         left_out: by kind, bytes not recorded on purpose.
         gaps: how many stretches `missed` is made of.
-        stopped: why nothing more is recorded, once `stop` was called.
+        stopped: why nothing more is recorded: `stop` was called, or nothing was to be recorded from the start.
+        off: whether nothing was from the start: then there are facts only, and no GAP records.
     """
 
-    __slots__ = ("_gaps", "_ring", "_session_no", "gaps", "left_out", "missed", "stopped")
+    __slots__ = ("_gaps", "_ring", "_session_no", "gaps", "left_out", "missed", "off", "stopped")
 
-    def __init__(self, ring: RingWriter, session_no: int) -> None:
+    def __init__(self, ring: RingWriter, session_no: int, *, off: bool = False) -> None:
         self._ring = ring
         self._session_no = session_no
         self._gaps: dict[int, int] = {}
         self.missed: dict[int, int] = dict.fromkeys(_DIRECTIONS, 0)
         self.left_out: dict[int, int] = dict.fromkeys(_DIRECTIONS, 0)
         self.gaps = 0
-        self.stopped: str | None = None
+        self.off = off
+        self.stopped: str | None = "not to be recorded" if off else None
+        if off:
+            self._gaps[RecordKind.CLIENT_BYTES] = 0  # see `stop`
 
     @property
     def missed_bytes(self) -> int:
@@ -58,7 +62,7 @@ class Tap:
         data = msgspec.json.encode(facts)
         if self._gaps and not self._end_gaps(now, len(data)):
             return False
-        if kind == RecordKind.CLOSED and self.stopped is not None:
+        if kind == RecordKind.CLOSED and self.stopped is not None and not self.off:
             self._report(self.left_out, self.stopped, now)
         return self._ring.append(kind, self._session_no, now, data)
 

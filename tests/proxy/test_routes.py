@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from recorder.errors import UsageError
 from recorder.protocol.envelope import RecordKind
+from recorder.protocol.policy import ContentPolicy
 from recorder.protocol.redact import fingerprint
+from recorder.proxy.consent import Mode, RecordingPolicy
 from recorder.proxy.http import RefusedError, Request
 from recorder.proxy.routefile import RouteDefaults, load_config
-from recorder.proxy.routes import Mode, RecordingPolicy, Route, Routes
+from recorder.proxy.routes import Route, Routes
 from recorder.proxy.routetable import ALLOWED, RouteTable
 from recorder.proxy.upstream import HttpProxy, Upstream
 from tests.proxy.conftest import ACCEPT, UPGRADE, RunningWorker, Scripted, read_head, read_to_end
@@ -124,6 +126,9 @@ credential = { value_from_env = "A_KEY", prefix = "Bearer " }
 recording = "no-audio"
 sample = 0.5
 consent_header = "X-Consent"
+consent_may_loosen = true
+drop_audio = "client"
+hash_text = true
 labels = { team = "voice" }
 label_headers = ["X-Recorder-Label-Tenant"]
 """
@@ -141,7 +146,13 @@ label_headers = ["X-Recorder-Label-Tenant"]
     assert route.set_headers == (("X-Team", "voice"), ("Host", "front.test"))
     assert route.remove_headers == {"user-agent", "sec-websocket-extensions"}
     assert (route.credential.header, route.credential.value) == ("Authorization", "Bearer sk-1")
-    assert route.recording == RecordingPolicy(mode=Mode.NO_AUDIO, sample=0.5, consent_header="x-consent")
+    assert route.recording == RecordingPolicy(
+        mode=Mode.NO_AUDIO,
+        sample=0.5,
+        consent_header="x-consent",
+        consent_may_loosen=True,
+        content=ContentPolicy("client", hash_text=True),
+    )
     assert (route.labels, route.label_headers) == ({"team": "voice"}, ("x-recorder-label-tenant",))
 
 
@@ -167,6 +178,9 @@ def test_the_secrets_of_a_route_are_in_no_repr(tmp_path: Path) -> None:
         ("sample = 1.5", "route r: sample: Expected `float` <= 1.0 | Allowed: a number from 0 to 1."),
         ('sample = "half"', "route r: sample: Expected `float`, got `str` | "),
         ('recording = "maybe"', 'route r: recording: Invalid enum value \'maybe\' | Allowed: "on", "off" or'),
+        ('drop_audio = "all"', 'route r: drop_audio: Invalid enum value \'all\' | Allowed: "client", "server" or'),
+        ("hash_text = 1", "route r: hash_text: Expected `bool`, got `int` | Allowed: true or false."),
+        ("consent_may_loosen = true", "route r: consent_may_loosen: there is no consent_header | "),
         ("connect_timeout_seconds = 0", "route r: connect_timeout_seconds: Expected `float` > 0.0 | "),
         ('path_prefix = "v1"', "route r: path_prefix: Expected `str` matching regex"),
         ('path_prefix = "/v1?x"', "route r: path_prefix: Expected `str` matching regex"),
@@ -285,33 +299,6 @@ def test_a_proxy_in_the_environment_that_cannot_be_used_is_said(
     assert "geheim" not in failed.value.message
 
 
-POLICY = RecordingPolicy(mode=Mode.NO_AUDIO, sample=0.25, consent_header="x-consent")
-
-
-@pytest.mark.parametrize(
-    ("consent", "chance", "mode", "decided_by"),
-    [
-        (None, 0.2, "no-audio", "route"),
-        (None, 0.25, "off", "sample"),
-        ("on", 0.9, "on", "consent_header"),
-        ("Yes", 0.9, "on", "consent_header"),
-        ("no-audio", 0.9, "no-audio", "consent_header"),
-        ("off", 0.1, "off", "consent_header"),
-        ("perhaps", 0.1, "off", "consent_header"),
-        ("", 0.1, "off", "consent_header"),
-    ],
-)
-def test_what_is_kept_of_a_session(consent: str | None, chance: float, mode: str, decided_by: str) -> None:
-    headers = {} if consent is None else {"X_Consent": consent}
-    decided = POLICY.decide(request(**headers), chance)
-    assert decided.facts() == {"mode": mode, "decided_by": decided_by, "sample": 0.25}
-
-
-def test_all_or_nothing_is_no_matter_of_chance() -> None:
-    assert {RecordingPolicy().decide(request()).mode for _ in range(100)} == {Mode.ON}
-    assert {RecordingPolicy(sample=0).decide(request()).mode for _ in range(100)} == {Mode.OFF}
-
-
 def test_labels() -> None:
     route = Route(
         name="r",
@@ -380,7 +367,7 @@ consent_header = "X-Consent"
         ("azure", azure.url + "/base"),
     ]
     assert (opened[0]["labels"], opened[1]["labels"]) == ({}, {"team": "voice", "tenant": "acme"})
-    assert opened[1]["recording"] == {"mode": "on", "decided_by": "consent_header", "sample": 1.0}
+    assert opened[1]["recording"] == {"mode": "on", "decided_by": "route", "sample": 1.0}
     assert opened[1]["request"]["target"] == "/azure/openai/realtime?deployment=d"
 
 
@@ -393,26 +380,6 @@ def test_a_request_without_a_route_is_a_404_and_not_on_record(worker: MakeWorker
     assert head.startswith(b"HTTP/1.1 404 Not Found\r\n")
     assert json.loads(body)["error"]["code"] == "no_route"
     assert proxy.records() == []
-
-
-@pytest.mark.parametrize("consent", ["off", "on", "no-audio"])
-def test_a_session_decides_by_its_header(
-    upstream: MakeUpstream, worker: MakeWorker, tmp_path: Path, consent: str
-) -> None:
-    def behave(connection: socket.socket) -> None:
-        read_head(connection)
-        connection.sendall(ACCEPT + b"\x81\x02{}")
-
-    text = (
-        f'[[route]]\nname = "r"\nupstream = "{upstream(behave).url}"\nconsent_header = "X-Consent"\nrecording = "off"'
-    )
-    proxy = worker("ws://unused.test", config_file=str(write(tmp_path, text)))
-    with proxy.connect() as client:
-        client.sendall(UPGRADE[:-2] + f"X-Consent: {consent}\r\n\r\n".encode())
-        assert read_to_end(client) == ACCEPT + b"\x81\x02{}"
-    recorded = proxy.facts(RecordKind.OPENED)
-    assert [facts["recording"]["mode"] for facts in recorded] == ([] if consent == "off" else [consent])
-    assert proxy.tapped(RecordKind.SERVER_BYTES) == (b"" if consent == "off" else b"\x81\x02{}")
 
 
 def test_a_reload_takes_new_routes_or_leaves_all_as_it_was(
