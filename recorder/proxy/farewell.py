@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import time
 from typing import Final
 
 from websockets.frames import Close, Frame, Opcode
@@ -24,6 +25,7 @@ from recorder.proxy.tap import Tap
 GOING_AWAY: Final = 1001  # RFC 6455 section 7.4.1
 REASON: Final = "the proxy is shutting down"
 _PATIENCE_SECONDS: Final = 2.0
+_SETTLE_SECONDS: Final = 1.0
 
 
 class FrameWatch:
@@ -34,7 +36,7 @@ class FrameWatch:
         extensions: what the handshake negotiated (`Sec-WebSocket-Extensions`), or None.
     """
 
-    __slots__ = ("_decoders", "_inner", "_silent")
+    __slots__ = ("_decoders", "_inner", "_settled_at", "_silent")
 
     def __init__(self, tap: Tap | None, extensions: str | None) -> None:
         self._inner = tap
@@ -43,6 +45,7 @@ class FrameWatch:
             RecordKind.SERVER_BYTES: FrameDecoder("server", extensions),
         }
         self._silent = set(self._decoders)
+        self._settled_at = time.monotonic() + _SETTLE_SECONDS
         for decoder in self._decoders.values():
             decoder.gap()  # they come in in the middle of a stream
 
@@ -55,7 +58,12 @@ class FrameWatch:
 
     def may_speak(self, kind: int) -> bool:
         """Whether a frame may be put into this direction now."""
-        return kind in self._silent or self._decoders[kind].between_frames
+        silent = kind in self._silent and time.monotonic() >= self._settled_at
+        return silent or self._decoders[kind].between_frames
+
+    async def settle(self) -> None:
+        """Wait until silence means something: a stream that was watched for a moment only may be inside a frame."""
+        await asyncio.sleep(max(0.0, self._settled_at - time.monotonic()))
 
 
 async def say_farewell(splice: Splice, watch: FrameWatch) -> int | None:

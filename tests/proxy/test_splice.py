@@ -342,6 +342,37 @@ def test_no_close_is_put_into_the_middle_of_a_frame(
     stopping.join()
 
 
+def test_nothing_is_put_into_a_stream_that_flows_when_time_is_up_at_once(
+    upstream: MakeUpstream, worker: MakeWorker
+) -> None:
+    """With no time to drain, a pause between two chunks of one frame must not pass for silence."""
+    speaking = threading.Event()
+    said = bytearray()
+
+    def behave(connection: socket.socket) -> None:
+        accept(connection)
+        with contextlib.suppress(OSError):
+            while True:
+                connection.sendall(b"%08d" % len(said))
+                said.extend(b"%08d" % len(said))
+                speaking.set()
+                time.sleep(0.01)  # the pace of the stream
+
+    server = upstream(behave)
+    proxy = worker(server.url, drain_seconds=0.0)
+    with upgrade(proxy) as client:
+        assert speaking.wait(20)
+        stopping = threading.Thread(target=proxy.stop)
+        stopping.start()
+        heard = read_to_end(client)
+    stopping.join()
+    server.stop()
+    assert len(heard) > 8
+    assert bytes(said).startswith(heard)
+    (closed,) = proxy.facts(RecordKind.CLOSED)
+    assert (closed["closed_by"], closed["close_code"]) == ("proxy", 1001)  # the upstream could be told
+
+
 def test_running_sessions_go_on_while_the_proxy_drains(upstream: MakeUpstream, worker: MakeWorker) -> None:
     def behave(connection: socket.socket) -> None:
         accept(connection)
