@@ -62,11 +62,12 @@ def overview(catalog: Queryable, period: str | None, now: datetime) -> dict[str,
 
 
 def _fitting_period(catalog: Queryable, now: datetime) -> str:
-    """The last day; but the last hour if all of the day is in it, and all time if nothing is."""
-    day, hour = (
-        queries.list_sessions(catalog, SessionFilter(since=since(name, now)), limit=1)[1] for name in ("24h", "1h")
+    """The last day, or the last hour if all of the day is in it; all time if nothing is, or if nothing is older."""
+    ever, day, hour = (
+        queries.list_sessions(catalog, SessionFilter(since=since(name, now)), limit=1)[1]
+        for name in ("all", "24h", "1h")
     )
-    return "all" if not day else "1h" if hour == day else "24h"
+    return "all" if not day or hour == ever else "1h" if hour == day else "24h"
 
 
 def _version(totals: dict[str, Any], now: datetime) -> str:

@@ -16,6 +16,7 @@ from dashboards.queries import Steps
 from dashboards.theme import SCHEMES, Scheme
 
 HEIGHT = 250
+FEW = 5
 
 
 def sessions(rows: pl.DataFrame, steps: Steps, scheme: Scheme) -> go.Figure:
@@ -91,7 +92,10 @@ def _bars(
             hovertemplate="%{y:,} " + name.lower() + "<br>%{x|%b %d %H:%M}<extra></extra>",
         )
     figure.update_layout(barmode="stack", showlegend=len(series) > 1)
+    highest = rows.select(pl.sum_horizontal(column for column, _, _ in series).max()).item() or 0
     figure.update_yaxes(rangemode="tozero", nticks=6, tickformat="~s", fixedrange=True)
+    if highest <= FEW:  # things that are counted have no halves
+        figure.update_yaxes(dtick=1, range=[0, max(highest, 1) * 1.05])
     return styled(_framed(figure, steps, scheme), scheme, height=HEIGHT, revision=revision)
 
 

@@ -44,6 +44,15 @@ def test_sessions_are_bars_at_their_bucket() -> None:
     assert json.loads(as_json(figure))["layout"]["xaxis"]["range"] == [1_000_000_000, 1_007_200_000]
 
 
+@pytest.mark.parametrize(("counts", "whole"), [([], True), ([0], True), ([2, 1], True), ([5], True), ([3, 6], False)])
+def test_few_things_are_counted_in_whole_numbers(counts: list[int], whole: bool) -> None:
+    schema = {"bucket": pl.Int64, "interruptions": pl.Int64}
+    rows = pl.DataFrame({"bucket": list(range(len(counts))), "interruptions": counts}, schema=schema)
+    axis = json.loads(as_json(over_time.interruptions(rows, STEPS, "light")))["layout"]["yaxis"]
+    assert (axis.get("dtick") == 1) == whole
+    assert not whole or axis["range"][1] >= max([1, *counts])
+
+
 def test_tokens_stack_and_unknown_ones_count_as_none() -> None:
     rows = pl.DataFrame(
         {"bucket": [1], "uncached_input_tokens": [10], "cached_input_tokens": [None], "output_tokens": [7]},

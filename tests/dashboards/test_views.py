@@ -1,8 +1,10 @@
 from datetime import UTC, datetime, timedelta
 
+import polars as pl
 import pytest
 
-from dashboards import views
+from dashboards import queries, views
+from dashboards.queries import SessionFilter
 from dashboards.views import Asked
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -23,3 +25,19 @@ def test_order_and_page_are_no_filters() -> None:
 @pytest.mark.parametrize(("period", "since"), [("1h", NOW - timedelta(hours=1)), ("all", None)])
 def test_periods_begin_where_they_say(period: str, since: datetime | None) -> None:
     assert views.since(period, NOW) == since
+
+
+@pytest.mark.parametrize(
+    ("ages_in_hours", "period"),
+    [([], "all"), ([None], "all"), ([0.1, 0.9], "all"), ([0.1, 100], "1h"), ([0.1, 5], "24h"), ([100], "all")],
+)
+def test_the_overview_begins_with_the_period_that_fits(
+    monkeypatch: pytest.MonkeyPatch, ages_in_hours: list[float | None], period: str
+) -> None:
+    def listed(_: object, chosen: SessionFilter, **__: object) -> tuple[pl.DataFrame, int]:
+        ages = [None if age is None else NOW - timedelta(hours=age) for age in ages_in_hours]
+        since = chosen.since
+        return pl.DataFrame(), sum(since is None or (age is not None and age >= since) for age in ages)
+
+    monkeypatch.setattr(queries, "list_sessions", listed)
+    assert views._fitting_period(None, NOW) == period  # type: ignore[arg-type]
