@@ -92,7 +92,8 @@ SELECT
   measured.heard_estimated,
   CASE WHEN measured.heard_ms IS NOT NULL AND measured.generated_ms IS NOT NULL
     THEN measured.raw_unheard_ms END AS unheard_ms,
-  CASE WHEN measured.generated_ms > 0 AND measured.heard_ms IS NOT NULL THEN nullif(substr(
+  CASE WHEN measured.generated_ms > 0 AND measured.heard_ms IS NOT NULL
+    AND NOT starts_with(measured.item_text, 'hashed:sha256:') THEN nullif(substr(
     measured.item_text,
     CAST(round(length(measured.item_text) * measured.heard_ms / measured.generated_ms) AS BIGINT) + 1
   ), '') END AS unheard_text,
@@ -115,7 +116,7 @@ SELECT
     WHEN measured.is_action THEN NULL
     WHEN measured.stop_position IS NULL THEN false
     WHEN measured.committed_position IS NULL THEN true
-    WHEN measured.spoken_text IS NOT NULL
+    WHEN NOT starts_with(measured.spoken_text, 'hashed:sha256:')
       THEN NOT regexp_matches(measured.spoken_text, '[\p{L}\p{N}]')
   END AS false_barge_in
 FROM measured

@@ -10,6 +10,7 @@ WITH facts AS (
       direction = 'server' AND type IN ('response.output_audio.delta', 'session.output_audio.delta')) AS audio_out_ms,
     count(*) FILTER (type IN ('response.output_audio.delta', 'session.output_audio.delta')) AS audio_delta_count,
     count(*) FILTER (direction = 'server' AND type = 'error') AS error_count,
+    count(*) FILTER (type = 'recorder.gap' AND body ->> '$.direction' = 'recorder') > 0 AS stopped,
     count(*) FILTER (direction <> 'recorder' AND type NOT LIKE 'websocket.%' AND NOT known) AS unknown_event_count
   FROM wire_events
   GROUP BY session_id
@@ -65,6 +66,12 @@ joined AS (
     [json_extract_string(header, '$[1]') FOR header IN json_extract(facts.opened, '$.request.headers[*]')
       IF lower(json_extract_string(header, '$[0]')) = 'user-agent'][1] AS user_agent,
     TRY_CAST(facts.closed ->> '$.status' AS INTEGER) AS refusal_status,
+    CASE
+      WHEN facts.opened ->> '$.source' IS DISTINCT FROM 'proxy' THEN NULL
+      WHEN facts.stopped THEN 'stopped'
+      ELSE coalesce(facts.opened ->> '$.recording.mode', 'on')
+    END AS recording,
+    facts.closed -> '$.left_out' AS left_out,
     CASE WHEN heard.has_audio THEN heard.heard_ms ELSE 0 END / 1e3 AS heard_seconds,
     coalesce(session_spans.accepted_at_ns, session_spans.first_at_ns) AS begin_at_ns
   FROM facts
@@ -100,6 +107,13 @@ SELECT
   TRY_CAST(joined.closed ->> '$.close_code' AS INTEGER) AS close_code,
   joined.closed ->> '$.close_reason' AS close_reason,
   joined.refusal_status,
+  joined.recording,
+  CAST(joined.opened -> '$.recording.policy' AS VARCHAR) AS content_policy,
+  -- A worker that died could not say what it had left out.
+  CASE WHEN joined.ended AND (joined.left_out IS NOT NULL OR joined.recording IN ('on', 'no-audio') IS NOT FALSE)
+    THEN coalesce(TRY_CAST(joined.left_out ->> '$.client_bytes' AS BIGINT), 0)
+      + coalesce(TRY_CAST(joined.left_out ->> '$.server_bytes' AS BIGINT), 0)
+  END AS left_out_bytes,
   TRY_CAST(joined.accepted ->> '$.connect_seconds' AS DOUBLE) AS connect_seconds,
   TRY_CAST(coalesce(joined.accepted ->> '$.handshake_seconds', joined.closed ->> '$.handshake_seconds') AS DOUBLE)
     AS handshake_seconds,

@@ -77,9 +77,10 @@ SELECT
   item_id,
   response_id,
   arguments,
-  CASE WHEN arguments_done_position IS NOT NULL THEN coalesce(json_valid(arguments), false) END AS arguments_valid,
+  CASE WHEN arguments_done_position IS NOT NULL AND NOT coalesce(starts_with(arguments, 'hashed:sha256:'), false)
+    THEN coalesce(json_valid(arguments), false) END AS arguments_valid,
   output,
-  octet_length(encode(output)) AS output_bytes,
+  CASE WHEN NOT starts_with(output, 'hashed:sha256:') THEN octet_length(encode(output)) END AS output_bytes,
   started_at_ns,
   arguments_done_at_ns,
   output_at_ns,
