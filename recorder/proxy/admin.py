@@ -80,8 +80,12 @@ class Admin:
         threading.Thread(target=self._server.serve_forever, name="admin", daemon=True).start()
 
     def close(self) -> None:
-        """Stop answering and give the address up."""
+        """Answer what waits already, and give the address up. Doing so twice is no harm."""
         self._server.shutdown()
+        if self._server.fileno() >= 0:
+            self._server.timeout = 0
+            for _ in range(_AT_ONCE):
+                self._server.handle_request()
         self._server.server_close()
 
     def answer(self, method: str, path: str) -> tuple[int, str, bytes]:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,35 @@ def test_a_recording_that_was_stopped_says_so(admin: Any, data: Path) -> None:
         ("server", down, "stopped by request"),
     ]
     assert row == ("closed", None)
+
+
+def test_a_successor_has_the_address_and_reaches_its_predecessors_calls(
+    admin: Any, run: Callable[..., RecorderProcess], data: Path
+) -> None:
+    old, asked, listener = admin("--no-seal")
+    call = Call(old, listener)
+    call.say(b"to the old one")
+    upstream = f"ws://127.0.0.1:{listener.getsockname()[1]}"
+    new = run(
+        *("proxy", "--take-over", "--upstream", upstream, "--data", str(data), "--ring-mb", "8", "--no-seal"),
+        *("--admin", f"127.0.0.1:{asked.port}"),
+    )
+    assert new.address == old.address
+
+    def answers() -> bool:
+        with suppress(OSError):  # a caller in the very moment of the change may have to ask again
+            return asked.metrics()["recorder_sessions_opened_total"] == 0
+        return False
+
+    eventually(answers, "the successor answers")
+    (session,) = asked.sessions()
+    status, answer = asked.ask("POST", f"/sessions/{session['session_id']}/stop-recording")
+    assert (status, json.loads(answer)["was_recorded"]) == (200, True)
+    call.say(b"goes on")
+    call.close()
+    assert old.process.wait(60) == 0
+    assert asked.sessions() == []
+    eventually(lambda: asked.reasons() == [], "the successor is ready")
 
 
 def test_a_floor_above_the_free_space_is_not_ready_and_refuses(admin: Any) -> None:
