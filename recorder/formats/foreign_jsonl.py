@@ -33,7 +33,9 @@ MESSAGE_KEYS: Final = ("event", "message", "payload", "data", "text")
 BINARY_KEYS: Final = ("base64", "message_base64", "data_base64", "binary")
 DIRECTIONS: Final[dict[str, Side]] = {
     **dict.fromkeys(["client", "sent", "send", "out", "outgoing", "outbound", "up", "tx"], "client"),
-    **dict.fromkeys(["server", "received", "receive", "in", "incoming", "inbound", "down", "rx"], "server"),
+    **dict.fromkeys(["client_to_server", "client-to-server", "client->server", "c2s", "to_server"], "client"),
+    **dict.fromkeys(["server", "received", "receive", "recv", "in", "incoming", "inbound", "down", "rx"], "server"),
+    **dict.fromkeys(["server_to_client", "server-to-client", "server->client", "s2c", "to_client"], "server"),
 }
 """Who sent a message, by the words in use; most recordings are made by the client, which sends and receives."""
 
@@ -52,19 +54,21 @@ class ForeignMessage(msgspec.Struct, frozen=True, gc=False):
         opcode: 1 text, 2 binary, 8 close.
         data: the message; of a close, its frame's payload; None for an end without a close frame.
         time: when, if the line says so.
+        guessed: nothing tells who sent it. Taken for the server's, which is the side that learns new words.
     """
 
     direction: Side | None
     opcode: int
     data: bytes | None
     time: Time | None
+    guessed: bool = False
 
 
 def read_messages(path: Path) -> Iterator[tuple[Line, ForeignMessage]]:
     """The messages of a file, in order.
 
     Raises:
-        ImportFormatError: a line is no message, or its direction cannot be told.
+        ImportFormatError: a line is no message, or its direction is none.
     """
     for line in read_lines(path):
         yield line, parse_line(line)
@@ -74,13 +78,13 @@ def parse_line(line: Line) -> ForeignMessage:
     """One line of a foreign recording.
 
     Raises:
-        ImportFormatError: it is no message, or its direction cannot be told.
+        ImportFormatError: it is no message, or its direction is none.
     """
     fields = line.fields()
     kind = _text(line, fields, "type")
     said = next((key for key in DIRECTION_KEYS if key in fields), None)
     if said is None and (kind in _BY_TYPE or (kind is not None and not fields.keys() & _WRAPPED)):
-        return ForeignMessage(_direction_of(line, kind), TEXT, line.text, None)
+        return _told_by_type(kind, line.text, None)
     direction = None if said is None else _read_direction(line, said, fields)
     time = find_time(line, fields)
     if "close" in fields:
@@ -91,7 +95,9 @@ def parse_line(line: Line) -> ForeignMessage:
     for key in MESSAGE_KEYS:
         if key in fields and bytes(fields[key]) != b"null":
             data = _read_message(line, key, fields[key])
-            return ForeignMessage(direction or _direction_of(line, _type_of(data)), TEXT, data, time)
+            return (
+                ForeignMessage(direction, TEXT, data, time) if direction else _told_by_type(_type_of(data), data, time)
+            )
     raise line.error(f"no message in it: expected one of {', '.join((*MESSAGE_KEYS, BINARY_KEYS[0], 'close'))}")
 
 
@@ -134,12 +140,9 @@ class _Typed(msgspec.Struct):
     type: str
 
 
-def _direction_of(line: Line, kind: str | None) -> Side:
+def _told_by_type(kind: str | None, data: bytes, time: Time | None) -> ForeignMessage:
     direction = _BY_TYPE.get(kind or "")
-    if direction is None:
-        what = "a message without a type" if kind is None else f"the type {kind[:80]!r}"
-        raise line.error(f"no direction, and {what} does not tell it")
-    return direction
+    return ForeignMessage(direction or "server", TEXT, data, time, guessed=direction is None)
 
 
 def _known(line: Line, direction: Side | None) -> Side:

@@ -38,7 +38,7 @@ class ForeignSession:
             file do not count.
 
     Raises:
-        ImportFormatError: a line is wrong, or there is none.
+        ImportFormatError: a line is wrong, or there is none, or nothing of it is known.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,7 +48,11 @@ class ForeignSession:
 
     def _scan(self) -> str:
         digest, count = hashlib.sha256(b"recorder import 1"), 0
+        guessed: Line | None = None
+        told = False
         for line, message in read_messages(self._path):
+            told = told or (message.direction is not None and not message.guessed)
+            guessed = guessed or (line if message.guessed else None)
             self._clock.note(line, message.time)
             head = (
                 message.direction,
@@ -61,6 +65,8 @@ class ForeignSession:
             count += 1
         if not count:
             raise ImportFormatError(str(self._path), None, "no messages in it")
+        if guessed and not told:
+            raise guessed.error("no direction, and no type in this file tells one: is it a recording?")
         return str(uuid.UUID(int=_as_version_8(int.from_bytes(digest.digest()[:16]))))
 
     def events(self) -> Iterator[RecordedEvent]:

@@ -47,6 +47,7 @@ def test_text_is_that_text(tmp_path: Path) -> None:
     [
         ("client", "client"), ("sent", "client"), ("out", "client"), ("up", "client"), ("Outgoing", "client"),
         ("server", "server"), ("received", "server"), ("in", "server"), ("down", "server"), ("INBOUND", "server"),
+        ("c2s", "client"), ("client_to_server", "client"), ("s2c", "server"), ("Server->Client", "server"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("key", ["dir", "direction"])
@@ -68,6 +69,15 @@ def test_bare_events_say_who_sent_them(tmp_path: Path) -> None:
     assert [message.direction for message in messages] == ["server", "client", "server", "client"]
     assert messages[1].data == b'{"type": "response.create", "event": {"no": "wrapper"}}'
     assert messages[2].data == b'{"type": "response.audio.delta", "delta": "AAAA"}'
+
+
+def test_what_tells_no_direction_is_taken_for_the_servers(tmp_path: Path) -> None:
+    lines = ['{"type": "made.up"}', '{"event": {"x": 1}}', '{"message": "no JSON"}', '{"type": "response.create"}']
+    messages = read(tmp_path, *lines)
+
+    assert [message.direction for message in messages] == ["server", "server", "server", "client"]
+    assert [message.guessed for message in messages] == [True, True, True, False]
+    assert messages[0].data == b'{"type": "made.up"}'
 
 
 def test_the_time_of_a_bare_event_is_part_of_the_message(tmp_path: Path) -> None:
@@ -126,8 +136,6 @@ GOOD = '{"dir": "client", "event": {"type": "a"}}'
         ('{"dir": "client"}', "no message in it"),
         ('{"dir": "client", "event": null}', "no message in it"),
         ('{"dir": "client", "event": 3}', "'event' is neither an object nor text"),
-        ('{"type": "made.up"}', "no direction, and the type 'made.up' does not tell it"),
-        ('{"event": {"x": 1}}', "no direction, and a message without a type does not tell it"),
         ('{"base64": "AAEC"}', "a binary message does not tell it"),
         ('{"dir": "client", "base64": "A!EC"}', "not base64"),
         ('{"dir": "client", "close": {"code": "x"}}', "close: "),

@@ -54,6 +54,23 @@ def test_a_session_is_framed_by_its_own_events(tmp_path: Path) -> None:
     assert made[1].wire_bytes == len(made[1].message())
 
 
+def test_unknown_types_without_a_direction_do_not_cost_the_file(tmp_path: Path) -> None:
+    made = events(tmp_path, {"type": "made.up"}, {"type": "session.created"}, {"event": {"no": "type"}})
+
+    assert [(event.direction, event.type) for event in made[1:-1]] == [
+        ("server", "made.up"), ("server", "session.created"), ("server", None)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "rows", [[{"type": "made.up"}], [{"level": "info", "message": "started"}], [{"close": 1000}, {"event": {"x": 1}}]]
+)
+def test_a_file_in_which_nothing_tells_a_direction_is_none(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+    with pytest.raises(ImportFormatError, match="is it a recording") as caught:
+        write(tmp_path, *rows)
+    assert caught.value.line == len(rows)
+
+
 def test_the_id_is_a_digest_of_the_content_alone(tmp_path: Path) -> None:
     first = write(tmp_path, CREATED, CREATE).session_id
     renamed = write(tmp_path, CREATED, CREATE, name="t.jsonl", end=b"\r\n\r\n").session_id
