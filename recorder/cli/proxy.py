@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -95,6 +95,27 @@ def proxy(
             help="Without it, forwards and keeps nothing.", envvar="RECORDER_RECORDING", rich_help_panel=PANEL_RECORDING
         ),
     ] = True,
+    record: Annotated[
+        Literal["on", "off", "no-audio"],
+        typer.Option(
+            help="What is kept of sessions; off keeps their number and size only.",
+            envvar="RECORDER_RECORD",
+            rich_help_panel=PANEL_RECORDING,
+        ),
+    ] = "on",
+    drop_audio: Annotated[
+        Literal["client", "server", "both"] | None,
+        typer.Option(help="Whose audio is not kept.", envvar="RECORDER_DROP_AUDIO", rich_help_panel=PANEL_RECORDING),
+    ] = None,
+    hash_text: Annotated[
+        bool,
+        typer.Option(
+            "--hash-text",
+            help="Keep hashes in place of texts.",
+            envvar="RECORDER_HASH_TEXT",
+            rich_help_panel=PANEL_RECORDING,
+        ),
+    ] = False,
     on_recording_failure: Annotated[
         str,
         typer.Option(
@@ -231,6 +252,11 @@ def proxy(
         raise UsageError(f"--on-recording-failure {on_recording_failure!r} is neither pass nor refuse")
     if config is not None and upstream is not None:
         raise UsageError("--config and --upstream exclude each other", hint="Make the upstream a route of the file.")
+    if config is not None and (record != "on" or drop_audio is not None or hash_text):
+        raise UsageError(
+            "--config excludes --record, --drop-audio and --hash-text",
+            hint="Each route of the file says so itself: recording, drop_audio, hash_text.",
+        )
     store = data.absolute()
     rings = ring_directory(store, ring_dir.absolute() if ring_dir else None)
     settings = WorkerConfig(
@@ -244,6 +270,9 @@ def proxy(
         tls_cert=absolute(tls_cert),
         tls_key=absolute(tls_key),
         recording=recording,
+        record=record,
+        drop_audio=drop_audio,
+        hash_text=hash_text,
         on_recording_failure="refuse" if on_recording_failure == "refuse" else "pass",
         max_sessions=max_sessions,
         handshake_timeout_seconds=handshake_timeout,

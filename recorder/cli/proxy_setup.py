@@ -50,15 +50,16 @@ def _row(route: Route) -> tuple[str, ...]:
 
 
 def _recording(policy: RecordingPolicy) -> str:
-    words = policy.mode.value
-    if policy.mode is not Mode.OFF and policy.sample < 1:
-        words += f", {policy.sample:.4g} of all"
-    if policy.content.drop_audio is not None and policy.mode is Mode.ON:
-        words += f", no audio of {policy.content.drop_audio}"
-    words += ", texts hashed" if policy.content.hash_text and policy.mode is not Mode.OFF else ""
-    if policy.consent_header:
-        words += f", {'or as' if policy.consent_may_loosen else 'or less if'} {policy.consent_header} says"
-    return words
+    content, header = policy.content, policy.consent_header
+    mode = Mode.NO_AUDIO if policy.mode is Mode.ON and content.drop_audio == "both" else policy.mode
+    words = [mode.value]
+    if mode is not Mode.OFF:
+        words += [f"{policy.sample:.4g} of all"] if policy.sample < 1 else []
+        words += [f"no audio of the {content.drop_audio}"] if mode is Mode.ON and content.drop_audio else []
+        words += ["texts hashed"] if content.hash_text else []
+    if header:
+        words += [f"or as {header} says" if policy.consent_may_loosen else f"less if {header} says so"]
+    return ", ".join(words)
 
 
 def places(routes: Iterable[Route]) -> str:

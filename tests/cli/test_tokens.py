@@ -68,6 +68,8 @@ proxy = "http://me:geheim@10.0.0.1:3128"
 credential = { value_from_env = "A_KEY", prefix = "Bearer " }
 sample = 0.25
 consent_header = "X-Consent"
+drop_audio = "client"
+hash_text = true
 labels = { team = "voice" }
 label_headers = ["X-Tenant"]
 """,
@@ -90,7 +92,7 @@ def test_routes_can_be_looked_at(routes: Path, tmp_path: Path) -> None:
             "wss://api.openai.com",
             "http://10.0.0.1:3128",
             "Authorization from $A_KEY",
-            "on, 0.25 of all, or as x-consent says",
+            "on, 0.25 of all, no audio of the client, texts hashed, less if x-consent says so",
             "team=voice, x-tenant",
         ],
         ["all", "any", "/", "ws://127.0.0.1:9000", "–", "the client's", "on", "–"],
@@ -101,6 +103,20 @@ def test_routes_can_be_looked_at(routes: Path, tmp_path: Path) -> None:
 
 def test_without_a_file_there_is_one_route() -> None:
     assert "wss://api.openai.com" in recorder("proxy", "--check-config").stdout
+
+
+def test_what_is_kept_is_said_by_the_routes_or_by_options_not_by_both(
+    routes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (
+        " no-audio, texts hashed " in recorder("proxy", "--record", "no-audio", "--hash-text", "--check-config").stdout
+    )
+    for option in (("--record", "off"), ("--drop-audio", "client"), ("--hash-text",)):
+        failed = failure("proxy", "--config", str(routes), "--check-config", *option)
+        assert failed.message == "--config excludes --record, --drop-audio and --hash-text"
+    monkeypatch.setenv("RECORDER_HASH_TEXT", "1")
+    monkeypatch.setenv("RECORDER_DROP_AUDIO", "server")
+    assert "on, no audio of the server, texts hashed" in recorder("proxy", "--check-config").stdout
 
 
 def test_what_is_wrong_is_said(routes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
