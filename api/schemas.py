@@ -58,6 +58,7 @@ class Event(BaseModel):
     opcode: int | None
     wire_bytes: int
     redacted: bool = Field(description="Whether secrets or content were removed.")
+    problem: str | None = Field(description="Why the message could not be decoded; null for a good one.")
 
 
 class Events(BaseModel):

@@ -49,6 +49,7 @@ def event_object(event: RecordedEvent) -> dict[str, object]:
         "audio_ms": event.audio_ms,
         "wire_bytes": event.wire_bytes,
         "redacted": event.redacted,
+        "problem": event.problem,
         "summary": summarize(event),
         "payload": json.read(event.payload) or event.payload,
     }

@@ -36,6 +36,7 @@ class _Row(msgspec.Struct, gc=False):
     opcode: Annotated[int, msgspec.Meta(ge=0, le=15)] | None
     wire_bytes: Annotated[int, msgspec.Meta(ge=0, le=_LAST_NS)]
     redacted: bool
+    problem: str | None = None
     message: str | msgspec.UnsetType = msgspec.UNSET
     message_base64: str | msgspec.UnsetType = msgspec.UNSET
 
@@ -63,6 +64,7 @@ def export_line(event: RecordedEvent) -> bytes:
         opcode=event.opcode,
         wire_bytes=event.wire_bytes,
         redacted=event.redacted,
+        problem=event.problem,
     )
     if event.payload is None:
         row.message_base64 = pybase64.b64encode_as_string(event.message())
@@ -156,8 +158,7 @@ def _message(line: Line, row: _Row) -> dict[str, Any]:
             data = pybase64.b64decode(row.message_base64, validate=True)
         except ValueError as error:
             raise line.error(f"message_base64: {error}") from None
-        # text that was kept as bytes had something wrong with it
-        return {"data": data, "opcode": opcode, "undecodable": opcode == TEXT}
+        return {"data": data, "opcode": opcode, "problem": row.problem, "opaque": True}
     text = str(row.message)
     if opcode == CLOSE:
         return {"data": _close_frame(line, text), "opcode": CLOSE}

@@ -23,6 +23,8 @@ def summarize(event: RecordedEvent) -> str:
     Args:
         event: any event; its parts are not needed.
     """
+    if event.problem is not None:
+        return _join(f"undecodable: {event.problem}", f"{event.wire_bytes:,} bytes")
     if event.type is None:
         kind = "binary" if event.opcode == 2 else "not a Realtime event"
         return _join(kind, f"{event.wire_bytes:,} bytes", quote((event.payload or "")[:SNIPPET]))

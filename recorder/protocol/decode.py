@@ -92,7 +92,8 @@ class EventBuilder:
         opcode: int = TEXT,
         wire_bytes: int | None = None,
         at_ns: int | None = None,
-        undecodable: bool = False,
+        problem: str | None = None,
+        opaque: bool = False,
     ) -> RecordedEvent:
         """A message of the wire.
 
@@ -102,17 +103,19 @@ class EventBuilder:
             opcode: the WebSocket opcode.
             wire_bytes: bytes of its frames; the length of `data` where there were none (imports).
             at_ns: when its last byte was read, on the monotonic clock; None where unknown.
-            undecodable: keep `data` as it is, whatever the opcode.
+            problem: why it is undecodable; its bytes are kept then, whatever the opcode.
+            opaque: keep its bytes although nothing is wrong with it: what a recorder kept as bytes stays so.
         """
         event = self._event(direction, at_ns)
-        event.opcode = opcode
+        event.opcode, event.problem = opcode, problem
         event.wire_bytes = len(data) if wire_bytes is None else wire_bytes
-        if opcode == TEXT and not undecodable:
-            self._read_text(event, data)
-        elif opcode in _CONTROL_TYPES:
-            _read_control(event, data)
-        else:
+        event.type = _CONTROL_TYPES.get(opcode)
+        if opaque or problem is not None or opcode == BINARY:
             _keep_bytes(event, data)
+        elif opcode == TEXT:
+            self._read_text(event, data)
+        else:
+            _read_control(event, data)
         if not self.policy.keeps_all:
             self._leave_out(direction, event)
         return event
@@ -156,6 +159,7 @@ class EventBuilder:
                 text, event.redacted = redact_message(text)
                 cut = cut_media(text, fields.type) if event.redacted else cut
         except UnicodeDecodeError:
+            event.problem = text_problem(text)
             _keep_bytes(event, text)
             return
         _name(event, fields)
@@ -219,12 +223,14 @@ def _keep_bytes(event: RecordedEvent, data: bytes) -> None:
 
 
 def _read_control(event: RecordedEvent, data: bytes) -> None:
-    event.type = _CONTROL_TYPES[event.opcode or CLOSE]
-    if event.opcode == CLOSE and len(data) != 1 and text_problem(data[2:]) is None:
-        code, reason = parse_close(data)
-        event.payload = _to_json({"code": code, "reason": reason})
-    else:
-        _keep_bytes(event, data)
+    if event.opcode == CLOSE:
+        fault = "a code of one byte" if len(data) == 1 else text_problem(data[2:])
+        if fault is None:
+            code, reason = parse_close(data)
+            event.payload = _to_json({"code": code, "reason": reason})
+            return
+        event.problem = f"close frame: {fault}"
+    _keep_bytes(event, data)
 
 
 def _hash_reason(event: RecordedEvent, left_out: LeftOut, direction: Side) -> None:
@@ -340,7 +346,7 @@ class SessionDecoder:
                     opcode=message.opcode,
                     wire_bytes=message.wire_bytes,
                     at_ns=at_ns,
-                    undecodable=message.problem is not None,
+                    problem=message.problem,
                 )
             )
         return events

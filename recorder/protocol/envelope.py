@@ -89,6 +89,7 @@ class RecordedEvent(msgspec.Struct, gc=False):
         wire_bytes: bytes of the message's frames on the wire, headers included (compressed, where they were).
             0 for our own events; for imports, the length of the text.
         redacted: whether secrets or content were removed from `payload`.
+        problem: why the message could not be decoded, so that only its bytes are kept; None for a good message.
     """
 
     session_id: str
@@ -109,6 +110,7 @@ class RecordedEvent(msgspec.Struct, gc=False):
     opcode: int | None = None
     wire_bytes: int = 0
     redacted: bool = False
+    problem: str | None = None
     parts: tuple[Part, ...] = ()
 
     def message(self) -> bytes:

@@ -39,6 +39,7 @@ EVENTS = pa.schema(
         pa.field("opcode", pa.int8()),
         pa.field("wire_bytes", pa.int64(), nullable=False),
         pa.field("redacted", pa.bool_(), nullable=False),
+        pa.field("problem", pa.string()),
     ]
 )
 

@@ -28,15 +28,13 @@ def opened(session_id: str = SESSION, **more: Any) -> str:
     return json.dumps({"session_id": session_id, "source": "proxy", "opened_at_ns": OPENED_NS, "é": "\u2028", **more})
 
 
-def session(*messages: tuple[Any, bytes, int, bool], closed: bool = True) -> list[RecordedEvent]:
-    """Events as the decode makes them, of (direction, data, opcode, undecodable)."""
+def session(*messages: tuple[Any, bytes, int, str | None], closed: bool = True) -> list[RecordedEvent]:
+    """Events as the decode makes them, of (direction, data, opcode, problem)."""
     builder = EventBuilder(SESSION, OPENED_NS, 7)
     events = [builder.own("recorder.session_opened", opened(), 7)]
-    for number, (direction, data, opcode, undecodable) in enumerate(messages):
+    for number, (direction, data, opcode, problem) in enumerate(messages):
         at_ns = 8 + 1_000 * number
-        events.append(
-            builder.message(direction, data, opcode=opcode, wire_bytes=3, at_ns=at_ns, undecodable=undecodable)
-        )
+        events.append(builder.message(direction, data, opcode=opcode, wire_bytes=3, at_ns=at_ns, problem=problem))
     events.append(builder.own("recorder.gap", '{"direction":"server","bytes":3,"reason":"ring full"}', None))
     if closed:
         events.append(builder.own("recorder.session_closed", '{"closed_by":"client"}', 10**12))
@@ -78,19 +76,19 @@ MESSAGES = st.tuples(
     st.sampled_from(["client", "server"]),
     st.one_of(TEXTS, st.binary(max_size=60), st.text().map(str.encode)),
     st.sampled_from([1, 1, 1, 2, 9, 10]),
-    st.booleans(),
+    st.sampled_from([None, None, "the message was never finished"]),
 ) | st.tuples(
     st.sampled_from(["client", "server"]),
     st.builds(lambda code, reason: struct.pack(">H", code) + reason, st.integers(0, 65535), st.binary(max_size=20))
     | st.binary(max_size=3),
     st.just(8),
-    st.booleans(),
+    st.none(),
 )
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(MESSAGES, max_size=6))
-def test_an_export_gives_the_same_rows_and_parts(messages: list[tuple[Any, bytes, int, bool]]) -> None:
+def test_an_export_gives_the_same_rows_and_parts(messages: list[tuple[Any, bytes, int, str | None]]) -> None:
     events = session(*messages)
 
     with TemporaryDirectory() as room:
@@ -100,7 +98,7 @@ def test_an_export_gives_the_same_rows_and_parts(messages: list[tuple[Any, bytes
 
 
 @given(st.lists(MESSAGES, max_size=4))
-def test_an_export_is_json_lines(messages: list[tuple[Any, bytes, int, bool]]) -> None:
+def test_an_export_is_json_lines(messages: list[tuple[Any, bytes, int, str | None]]) -> None:
     file = BytesIO()
     jsonl.export(session(*messages), file)
 
@@ -111,7 +109,7 @@ def test_an_export_is_json_lines(messages: list[tuple[Any, bytes, int, bool]]) -
 
 def test_a_line_says_what_was_on_the_wire(tmp_path: Path) -> None:
     text = b'{"type": "input_audio_buffer.append", "audio": "AAECAwQF", "event_id": "\\u00e9"}'
-    path = export(tmp_path / "s.jsonl", session(("client", text, 1, False), ("server", b"\x00\xff", 2, False)))
+    path = export(tmp_path / "s.jsonl", session(("client", text, 1, None), ("server", b"\x00\xff", 2, None)))
 
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert rows[1] == {
@@ -124,10 +122,25 @@ def test_a_line_says_what_was_on_the_wire(tmp_path: Path) -> None:
         "opcode": 1,
         "wire_bytes": 3,
         "redacted": False,
+        "problem": None,
         "message": text.decode(),
     }
     assert rows[2]["message_base64"] == "AP8="
     assert rows[2]["type"] is None
+
+
+def test_what_was_undecodable_stays_so_and_what_a_policy_kept_out_does_not_become_it(tmp_path: Path) -> None:
+    events = session(
+        ("server", b"{}", 1, "invalid frame length"), ("server", b"\xff", 1, None), ("client", b"", 8, None)
+    )
+    for event in events[2:4]:  # as a content policy leaves them
+        event.payload, event.parts, event.problem, event.redacted = None, (), None, True
+
+    path = export(tmp_path / "s.jsonl", events)
+
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert [row["problem"] for row in rows[1:4]] == ["invalid frame length", None, None]
+    assert list(OwnSession(path).events()) == events
 
 
 def test_our_form_is_told_from_others(tmp_path: Path) -> None:
@@ -143,7 +156,7 @@ def test_our_form_is_told_from_others(tmp_path: Path) -> None:
 
 
 def test_a_session_that_was_running_ends_as_lost(tmp_path: Path) -> None:
-    events = session(("client", b"{}", 1, False), closed=False)
+    events = session(("client", b"{}", 1, None), closed=False)
 
     read = list(OwnSession(export(tmp_path / "s.jsonl", events)).events())
 
@@ -172,7 +185,7 @@ MANGLED = [
 
 @pytest.mark.parametrize(("change", "words"), MANGLED)
 def test_a_mangled_line_is_named(tmp_path: Path, change: dict[str, Any], words: str) -> None:
-    path = export(tmp_path / "s.jsonl", session(("client", b"{}", 1, False)))
+    path = export(tmp_path / "s.jsonl", session(("client", b"{}", 1, None)))
     lines = path.read_text(encoding="utf-8").splitlines()
     lines[1] = json.dumps(json.loads(lines[1]) | change)
     path.write_text("\n".join(lines), encoding="utf-8")
@@ -205,7 +218,7 @@ def test_a_mangled_opening_is_named(tmp_path: Path, change: dict[str, Any], word
 
 
 def test_missing_lines_are_noticed(tmp_path: Path) -> None:
-    path = export(tmp_path / "s.jsonl", session(("client", b"{}", 1, False)))
+    path = export(tmp_path / "s.jsonl", session(("client", b"{}", 1, None)))
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     path.write_text("".join(lines[:1] + lines[2:]), encoding="utf-8")
 

@@ -10,10 +10,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from websockets.frames import Opcode
 
 from recorder.analytics.engine import run_models
 from recorder.errors import NewerFormatError, StoreError
 from recorder.pipeline import seal
+from recorder.pipeline.catalog import Catalog
 from recorder.pipeline.seal import decode_journal, seal_all, seal_journal, write_segments
 from recorder.protocol.envelope import RecordedEvent, RecordKind
 from recorder.store import layout, manifests, segments
@@ -70,6 +72,16 @@ def test_messages_come_back_byte_for_byte(data_dir: Path, new_journal: Callable[
     assert b'{"type":"input_audio_buffer.append","audio":"AAECAw\\/F"}' in messages
     assert b"\x00\xff\x01" in messages
     assert "no JSON at all é".encode() in messages
+
+
+def test_an_undecodable_message_is_told_from_a_binary_one(data_dir: Path, new_journal: Callable[..., Any]) -> None:
+    journal = new_journal().accepted()
+    journal.server(b"\x00\x01", Opcode.BINARY).server(b"{\xff}").closed()
+    seal_journal(data_dir, journal.file)
+
+    with Catalog(data_dir) as catalog:
+        rows = catalog.query("SELECT opcode, payload, problem FROM events WHERE opcode IS NOT NULL ORDER BY position")
+    assert rows.rows() == [(2, None, None), (1, None, "invalid UTF-8 at byte 1")]
 
 
 def test_sealing_again_changes_nothing(data_dir: Path, new_journal: Callable[..., Any]) -> None:

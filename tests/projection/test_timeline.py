@@ -136,6 +136,13 @@ def test_messages_without_a_type_are_summarized_by_size(session: Session) -> Non
     assert summarize(event) == "not a Realtime event · 5 bytes · “hello”"
 
 
+def test_what_could_not_be_decoded_is_told_from_what_is_no_text(session: Session) -> None:
+    broken, binary = session(("server", b"\xff\xfe"), ("server", b"\xff\xfe"))[1:]
+    binary.opcode, binary.problem = 2, None
+    assert summarize(broken) == "undecodable: invalid UTF-8 at byte 0 · 2 bytes"
+    assert summarize(binary) == "binary · 2 bytes"
+
+
 def test_snippets_are_short() -> None:
     assert quote("x" * 500) == "“" + "x" * SNIPPET + "…”"
     assert quote("") == ""

@@ -52,6 +52,7 @@ def test_binary_messages_are_a_part() -> None:
     assert (event.type, event.payload, event.opcode, event.wire_bytes) == (None, None, 2, 4)
     assert event.parts == (Part(0, 0, "binary", "raw", b"\x00\xff"),)
     assert event.message() == b"\x00\xff"
+    assert event.problem is None
 
 
 @pytest.mark.parametrize("text", [b'{"type":"x"}\xff', b'{"audio":"AAAA","x":"\xff"}', b"\xed\xa0\x80"])
@@ -59,11 +60,26 @@ def test_text_that_is_no_utf8_is_kept_as_bytes(text: bytes) -> None:
     event = build(text)
     assert (event.type, event.payload, event.opcode, event.audio_ms) == (None, None, 1, None)
     assert event.parts == (Part(0, 0, "binary", "raw", text),)
+    assert event.problem == f"invalid UTF-8 at byte {_first_fault(text)}"
 
 
-def test_undecodable_bytes_keep_their_opcode() -> None:
-    event = build(b'{"type":"x"}', undecodable=True)
-    assert (event.type, event.payload, event.opcode, event.message()) == (None, None, 1, b'{"type":"x"}')
+def _first_fault(text: bytes) -> int:
+    with pytest.raises(UnicodeDecodeError) as caught:
+        text.decode()
+    return caught.value.start
+
+
+@pytest.mark.parametrize("opcode", [1, 2])
+def test_undecodable_bytes_keep_their_opcode_and_say_why(opcode: int) -> None:
+    event = build(b'{"type":"x"}', opcode=opcode, problem="the message was never finished")
+    assert (event.type, event.payload, event.opcode, event.message()) == (None, None, opcode, b'{"type":"x"}')
+    assert event.problem == "the message was never finished"
+
+
+@pytest.mark.parametrize(("opcode", "kind"), [(1, None), (2, None), (8, "websocket.close"), (9, "websocket.ping")])
+def test_bytes_that_shall_stay_bytes_are_no_problem(opcode: int, kind: str | None) -> None:
+    event = build(b"\x03\xe8", opcode=opcode, opaque=True)
+    assert (event.type, event.payload, event.problem, event.message()) == (kind, None, None, b"\x03\xe8")
 
 
 @pytest.mark.parametrize(
@@ -80,10 +96,14 @@ def test_close_frames(data: bytes, payload: str) -> None:
     assert (event.type, event.payload, event.opcode, event.parts) == ("websocket.close", payload, 8, ())
 
 
-@pytest.mark.parametrize("data", [b"\x03", b"\x03\xe8\xff"])
-def test_close_frames_that_break_the_rules_keep_their_bytes(data: bytes) -> None:
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [(b"\x03", "close frame: a code of one byte"), (b"\x03\xe8\xff", "close frame: invalid UTF-8 at byte 0")],
+)
+def test_close_frames_that_break_the_rules_keep_their_bytes(data: bytes, problem: str) -> None:
     event = build(data, opcode=8)
     assert (event.type, event.payload, event.message()) == ("websocket.close", None, data)
+    assert event.problem == problem
 
 
 @pytest.mark.parametrize(("opcode", "name"), [(9, "websocket.ping"), (10, "websocket.pong")])
@@ -148,7 +168,7 @@ class TestSecrets:
         assert (event.redacted, len(event.parts)) == (True, 2)
         assert event.message() == text.replace('"s"', f'"{fingerprint("s")}"').encode()
 
-    @pytest.mark.parametrize("options", [{"opcode": 2}, {"undecodable": True}])
+    @pytest.mark.parametrize("options", [{"opcode": 2}, {"problem": "why"}])
     def test_bytes_that_hold_them_are_redacted_too(self, options: dict[str, Any]) -> None:
         event = build(self.TEXT, "client", **options)
         assert event.redacted
@@ -201,8 +221,8 @@ def test_any_text_comes_back_byte_for_byte(text: str) -> None:
 
 
 @given(st.binary(max_size=60), st.sampled_from([1, 2, 8, 9, 10]), st.booleans())
-def test_any_bytes_can_be_built_and_stored(data: bytes, opcode: int, undecodable: bool) -> None:
-    event = build(data, opcode=opcode, undecodable=undecodable)
+def test_any_bytes_can_be_built_and_stored(data: bytes, opcode: int, opaque: bool) -> None:
+    event = build(data, opcode=opcode, opaque=opaque)
     for value in (event.type, event.payload, event.event_id):
         assert value is None or value.encode() is not None
     if opcode < 8:

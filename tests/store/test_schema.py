@@ -13,6 +13,7 @@ EVENTS_OF_ALL_KINDS = [
         parts=(Part(0, 3, "audio", "base64", b""), Part(1, 9, "image", "base64", bytes(range(256)))),
     ),
     RecordedEvent("s", 2, "client", 0, 0, None, opcode=2, parts=(Part(0, 0, "binary", "raw", b"\xff"),)),
+    RecordedEvent("s", 3, "client", 0, 0, None, opcode=1, problem="invalid UTF-8 at byte 3"),
 ]  # fmt: skip
 
 
