@@ -160,9 +160,12 @@ def print_records(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Non
             print_line(Text.assemble((f"{printable(heading):<{width}}  ", "bold"), printable(cell)))
 
 
+_JSON: Final = msgspec.json.Encoder(enc_hook=str, decimal_format="number")  # SQL's sums of integers are decimals
+
+
 def to_json(value: object) -> str:
     """One line of JSON. Times are ISO 8601, bytes base64, what is no number null; safe to show on a terminal."""
-    text = msgspec.json.encode(value, enc_hook=str).decode()
+    text = _JSON.encode(value).decode()
     return DANGEROUS_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 

@@ -40,6 +40,13 @@ def test_values_of_all_kinds(run: Run) -> None:
     assert rows[1] == ["", "1.5", 'x,"y', "2026-01-02T03:04:05", "[1,2]", "true"]
 
 
+def test_sums_and_decimals_are_numbers(run: Run) -> None:
+    sql = "SELECT sum(x) AS s, 1.50::DECIMAL(9, 2) AS d, 12345678901234567890123::HUGEINT AS h FROM range(4) t(x)"
+    rows = json.loads(run("query", sql, "--json").stdout)
+    assert rows == [{"s": 6, "d": 1.5, "h": 12345678901234567890123}]
+    assert run("query", "SELECT sum(x) AS s FROM range(4) t(x)", "--csv").stdout == "s\n6\n"
+
+
 def test_sql_from_stdin(run: Run) -> None:
     assert run("query", "-", "--csv", stdin="SELECT 1 AS one").stdout == "one\n1\n"
 
