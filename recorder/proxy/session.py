@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import logging
 import socket
 import time
@@ -11,14 +10,12 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
-from recorder.protocol.envelope import RecordKind
 from recorder.proxy.config import WorkerConfig
-from recorder.proxy.consent import Mode
 from recorder.proxy.dial import dial
-from recorder.proxy.facts import accepted_facts, new_session_id, opened_facts
 from recorder.proxy.farewell import REASON, FrameWatch, say_farewell
 from recorder.proxy.forward import request_head, response_head
 from recorder.proxy.http import RefusedError, Request, read_request, read_response
+from recorder.proxy.logbook import KINDS, Logbook
 from recorder.proxy.meter import Meter
 from recorder.proxy.refusals import close_politely, pass_refusal_on
 from recorder.proxy.routes import Route
@@ -31,8 +28,6 @@ from recorder.store.counters import CONNECT, ERROR, HTTP_REQUESTS, REFUSED, Coun
 from recorder.store.ring import RingWriter
 
 log = logging.getLogger(__name__)
-
-_KINDS = (RecordKind.CLIENT_BYTES, RecordKind.SERVER_BYTES)
 
 
 class Session:
@@ -69,13 +64,9 @@ class Session:
         self._session_no = session_no
         self._counters = counters
         self._on_end = on_end
-        self._tap: Tap | None = None
-        self._unrecordable = False  # it should be recorded, and is not
+        self._book: Logbook | None = None  # for WebSockets only
         self._meter: Meter | None = None
-        self._about: dict[str, Any] = {}
         self._splice: Splice | None = None
-        self._began_ns = 0
-        self._connect_seconds: float | None = None
         self._extensions: str | None = None  # what the handshake negotiated; None until it has
         self._watch: FrameWatch | None = None
         self._early_bytes = (0, 0)  # sent by (client, upstream) along with their heads
@@ -123,20 +114,21 @@ class Session:
 
     def begin_drain(self) -> None:
         """Prepare for `end`: a running session goes on as it is, for now."""
-        if self._splice is not None and self._splice.running and self._extensions is not None:
+        splice = self._running
+        if splice is not None and self._extensions is not None:
             self._watch = FrameWatch(self._tap, self._extensions)
-            self._splice.replace_tap(self._watch)
+            splice.replace_tap(self._watch)
 
     async def end(self, error: str) -> None:
         """End a running session from the proxy's side: Close 1001 to both, if it is a WebSocket's."""
-        splice = self._splice
-        if splice is None or not splice.running:
+        splice = self._running
+        if splice is None:
             return
         if self._watch is None:
             splice.abort(error)
             return
         await self._watch.settle()
-        if not splice.running:
+        if self._running is None:
             return
         code = await say_farewell(splice, self._watch)
         self._record_close(
@@ -151,20 +143,25 @@ class Session:
         """What is known about the session, as JSON."""
         client_bytes, server_bytes = self._traffic
         return {
-            **self._about,
+            **(self._book.about if self._book else {}),
             "state": "handshake" if self._splice is None else "running",
-            "recorded": self._tap is not None and self._tap.stopped is None,
+            "recorded": self._book is not None and self._book.records,
             "client_bytes": client_bytes,
             "server_bytes": server_bytes,
         }
 
     def stop_recording(self) -> bool:
         """Record nothing more of what is said; the session goes on. Returns whether it was being recorded."""
-        if self._tap is None or self._tap.stopped is not None:
-            return False
-        self._tap.stop("stopped by request")
-        log.info("recording was stopped by request", extra=self._named)
-        return True
+        return self._book is not None and self._book.stop()
+
+    @property
+    def _running(self) -> Splice | None:
+        """The splice while it runs."""
+        return self._splice if self._splice is not None and self._splice.running else None
+
+    @property
+    def _tap(self) -> Tap | None:
+        return self._book.tap if self._book is not None else None
 
     @property
     def _named(self) -> dict[str, Any]:
@@ -180,8 +177,8 @@ class Session:
 
     def look_after(self, now: float) -> None:
         """Called now and then: ends a session that has been idle, or half-closed, for too long."""
-        splice = self._splice
-        if splice is None or not splice.running:
+        splice = self._running
+        if splice is None:
             return
         if self._meter is not None:
             self._meter.look(self._traffic, now)
@@ -196,46 +193,17 @@ class Session:
             splice.abort(f"half-closed for {half_open:g} s")
 
     def _open(self, request: Request, route: Route, client_name: str | None) -> None:
-        """Record that a session begins, if it is to be recorded."""
-        self._began_ns = time.monotonic_ns()
-        now_ns = time.time_ns()
-        self.session_id = new_session_id(now_ns)
-        recording = route.recording.decide(request, self.session_id)
-        off = recording.mode is Mode.OFF
-        labels = route.labels_for(request, client_name)
-        opened_at = dt.datetime.fromtimestamp(now_ns / 1e9, dt.UTC).isoformat(timespec="milliseconds")
-        self._about = {"session_id": self.session_id, "since": opened_at, "route": route.name, "labels": labels}
-        if not self._config.recording:
-            return
-        tap = Tap(self._ring, self._session_no, off=off)
-        facts = opened_facts(
-            None if off else request,
-            session_id=self.session_id,
-            now_ns=now_ns,
-            monotonic_ns=self._began_ns,
-            client={} if off else {"address": self._address},
-            upstream=route.upstream.url,
-            route=route.name,
-            labels=route.own_labels(client_name) if off else labels,
-            recording=recording.facts(),
-            ring=self._ring.name,
-            session_no=self._session_no,
-        )
-        refuse = self._config.on_recording_failure == "refuse" and not off
-        if not (refuse and self._ring.held_back) and tap.facts(RecordKind.OPENED, facts):
-            self._tap = tap
-        elif refuse:
-            raise RefusedError(503, "cannot_record", "this session cannot be recorded now, and the policy is to refuse")
-        else:
-            self._unrecordable = not off
-            self._counters.add(ERROR, value="not_recorded")
-            log.error("the session is not recorded: the ring is full", extra=self._named)
+        self._book = Logbook(self._ring, self._session_no, self._counters)
+        self.session_id = self._book.session_id
+        self._book.open(request, route, client_name, address=self._address, config=self._config)
 
     async def _dial(self, route: Route) -> socket.socket:
         began = time.monotonic_ns()
         upstream = await dial(route)
-        self._connect_seconds = (time.monotonic_ns() - began) / 1e9
-        self._counters.observe(CONNECT, self._connect_seconds)
+        seconds = (time.monotonic_ns() - began) / 1e9
+        self._counters.observe(CONNECT, seconds)
+        if self._book is not None:
+            self._book.connected(seconds)
         return upstream
 
     async def _upgrade(self, request: Request, route: Route, upstream: socket.socket) -> None:
@@ -250,20 +218,8 @@ class Session:
             upstream.close()
             self._end()
             return
-        now = time.monotonic_ns()
-        if self._tap is not None:
-            facts = accepted_facts(
-                response,
-                began_ns=self._began_ns,
-                now_ns=now,
-                connect_seconds=self._connect_seconds,
-                headers=not self._tap.off,
-            )
-            self._tap.facts(RecordKind.ACCEPTED, facts)
-            # Either side may already have said something in the packet that carried its head.
-            for kind, data in zip(_KINDS, (request.rest, response.rest), strict=True):
-                if data:
-                    self._tap.chunk(kind, data)
+        if self._book is not None:
+            self._book.accept(request, response)
         await send_all(self._client, response_head(response.head, request, route) + response.rest)
         if request.rest:
             await send_all(upstream, request.rest)
@@ -286,14 +242,15 @@ class Session:
             self._client,
             upstream,
             tap=self._tap,
-            kinds=_KINDS,
+            kinds=KINDS,
             on_end=ended,
             observe=self._counters.observe_latency,
         )
-        if self.session_id is None:
+        if self._book is None:
             self._counters.add(HTTP_REQUESTS)
         else:
-            self._meter = Meter(self._counters, self.session_id, self._tap, wanted=self._unrecordable)
+            book = self._book
+            self._meter = Meter(self._counters, book.session_id, book.tap, wanted=book.unrecordable)
         self._splice.start()
 
     async def _refuse(self, refusal: RefusedError, upstream: socket.socket | None) -> None:
@@ -315,22 +272,8 @@ class Session:
         self._end()
 
     def _record_close(self, **facts: Any) -> None:
-        """Write the session's last record, once."""
-        if self._tap is None:
-            return
-        tap, self._tap = self._tap, None
-        client_bytes, server_bytes = self._traffic
-        facts = {"status": None, "client_bytes": client_bytes, "server_bytes": server_bytes, **facts}
-        facts["missed_bytes"] = tap.missed_bytes
-        if tap.stopped is not None:
-            facts["left_out"] = dict(zip(("client_bytes", "server_bytes"), tap.left_out.values(), strict=True))
-            if not tap.off:
-                facts["recording_stopped"] = tap.stopped
-            if facts["closed_by"] == "lost" and facts["error"] is None:
-                facts["closed_by"] = None  # a close frame there may have been, but nobody looked
-        facts["connect_seconds"] = self._connect_seconds
-        if not tap.facts(RecordKind.CLOSED, facts):
-            log.error("the session's end is not recorded: the ring is full", extra=self._named)
+        if self._book is not None:
+            self._book.close(self._traffic, **facts)
 
     def _end(self) -> None:
         if self._meter is not None:
