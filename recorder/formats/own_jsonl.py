@@ -26,7 +26,7 @@ _UUID: Final = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 _Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=_LAST_NS)]
 
 
-class _Row(msgspec.Struct, gc=False):
+class _Row(msgspec.Struct, gc=False, omit_defaults=True):
     session_id: Annotated[str, msgspec.Meta(pattern=_UUID)]
     position: Annotated[int, msgspec.Meta(ge=0)]
     direction: Literal["client", "server", "recorder"]
@@ -134,7 +134,7 @@ class OwnSession:
         for line, row in self._rows():
             event = _event(builder, line, row)
             yield event
-        if event is not None and event.type != SESSION_CLOSED:
+        if event is not None and (event.direction, event.type) != ("recorder", SESSION_CLOSED):
             closed = builder.own(SESSION_CLOSED, _closed_unknown, None)
             closed.recorded_at_ns, closed.monotonic_ns = event.recorded_at_ns, event.monotonic_ns
             yield closed

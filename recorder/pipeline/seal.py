@@ -258,7 +258,7 @@ def opened_at_ns(tables: SessionTables) -> int | None:
         Unix nanoseconds; None for imports without dates.
     """
     first = tables.first
-    if first is not None and first.type == SESSION_OPENED:
+    if first is not None and first.direction == "recorder" and first.type == SESSION_OPENED:
         said = msgspec.json.decode(first.payload or "{}").get("opened_at_ns")
         return said if isinstance(said, int) else None
     identity = uuid.UUID(tables.session_id)

@@ -27,12 +27,21 @@ def summarize(event: RecordedEvent) -> str:
         return _join(f"undecodable: {event.problem}", f"{event.wire_bytes:,} bytes")
     if event.type is None:
         kind = "binary" if event.opcode == 2 else "not a Realtime event"
-        return _join(kind, f"{event.wire_bytes:,} bytes", quote((event.payload or "")[:SNIPPET]))
+        redacted = "redacted" if event.redacted else ""
+        return _join(kind, f"{event.wire_bytes:,} bytes", redacted, quote((event.payload or "")[:SNIPPET]))
     name = canonical(event.type)
-    writer = WRITERS.get(name)
+    writer = WRITERS.get(name) if _is_what_it_says(event) else None
     if writer is None and name.endswith(".delta"):
         writer = _delta
     return (writer or _other)(json.read(event.payload), event)
+
+
+def _is_what_it_says(event: RecordedEvent) -> bool:
+    """Whether it is not a message of the wire under a name of the recorder's own, or of a control frame."""
+    name = event.type or ""
+    if name.startswith("recorder."):
+        return event.direction == "recorder"
+    return not name.startswith("websocket.") or (event.opcode or 0) >= 8
 
 
 def milliseconds(value: float | None) -> str:
@@ -106,7 +115,13 @@ def _closed(message: json.Object, _event: RecordedEvent) -> str:
         quote(json.text(message, "close_reason")),
         _say("status", message.get("status")),
         json.text(message, "error"),
+        _left_out(json.child(message, "left_out")),
     )
+
+
+def _left_out(counts: json.Object) -> str:
+    sides = [json.number(counts, f"{side}_bytes") or 0 for side in ("client", "server")]
+    return f"{sum(sides):,.0f} bytes left out" if counts else ""
 
 
 def _gap(message: json.Object, _event: RecordedEvent) -> str:

@@ -45,7 +45,7 @@ def _row(session_id: str, position: int, line: list[Any]) -> dict[str, Any]:
         **{name: fields.get(name) for name in IDS},
         "payload": event if isinstance(event, str) else json.dumps(event),
         "audio_ms": audio_ms,
-        "opcode": None if direction == "recorder" else CONTROL_FRAMES.get(kind or "", 1),
+        "opcode": None if direction == "recorder" else fields.get("opcode", CONTROL_FRAMES.get(kind or "", 1)),
         "wire_bytes": 0,
         "redacted": False,
     }

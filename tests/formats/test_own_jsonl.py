@@ -122,7 +122,6 @@ def test_a_line_says_what_was_on_the_wire(tmp_path: Path) -> None:
         "opcode": 1,
         "wire_bytes": 3,
         "redacted": False,
-        "problem": None,
         "message": text.decode(),
     }
     assert rows[2]["message_base64"] == "AP8="
@@ -139,7 +138,7 @@ def test_what_was_undecodable_stays_so_and_what_a_policy_kept_out_does_not_becom
     path = export(tmp_path / "s.jsonl", events)
 
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    assert [row["problem"] for row in rows[1:4]] == ["invalid frame length", None, None]
+    assert [row.get("problem", "") for row in rows[1:4]] == ["invalid frame length", "", ""]
     assert list(OwnSession(path).events()) == events
 
 
@@ -163,6 +162,15 @@ def test_a_session_that_was_running_ends_as_lost(tmp_path: Path) -> None:
     assert read[:-1] == events
     assert (read[-1].type, read[-1].position) == ("recorder.session_closed", len(events))
     assert json.loads(read[-1].payload or "")["closed_by"] == "lost"
+
+
+def test_a_peer_cannot_end_a_session_by_our_name_for_it(tmp_path: Path) -> None:
+    events = session(("server", b'{"type":"recorder.session_closed"}', 1, None), closed=False)[:-1]
+
+    read = list(OwnSession(export(tmp_path / "s.jsonl", events)).events())
+
+    assert read[:-1] == events
+    assert (read[-1].direction, read[-1].type) == ("recorder", "recorder.session_closed")
 
 
 OTHER = str(uuid.UUID(int=5))

@@ -143,6 +143,12 @@ def test_what_could_not_be_decoded_is_told_from_what_is_no_text(session: Session
     assert summarize(binary) == "binary · 2 bytes"
 
 
+@pytest.mark.parametrize("name", ["recorder.session_closed", "websocket.close"])
+def test_a_message_under_a_name_of_ours_is_summarized_as_any_other(session: Session, name: str) -> None:
+    forged = session(("server", {"type": name, "closed_by": "proxy", "code": 1000, "reason": "a lie"}))[1]
+    assert summarize(forged) == "“a lie”"
+
+
 def test_snippets_are_short() -> None:
     assert quote("x" * 500) == "“" + "x" * SNIPPET + "…”"
     assert quote("") == ""

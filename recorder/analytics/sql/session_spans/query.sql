@@ -6,10 +6,13 @@ SELECT
   count(*) FILTER (direction = 'server' AND coalesce(opcode, 1) < 8) AS server_event_count,
   count(*) FILTER (direction = 'client' AND audio_ms > 0) AS audio_append_count,
   sum(audio_ms) FILTER (direction = 'client') AS audio_in_ms,
-  count(*) FILTER (type IN ('input_audio_buffer.append', 'session.input_audio_buffer.append')) AS append_count,
-  count(*) FILTER (type = 'recorder.session_closed') > 0 AS ended,
-  min(monotonic_ns) FILTER (type = 'recorder.handshake_completed') AS accepted_at_ns,
+  count(*) FILTER (
+    direction = 'client' AND type IN ('input_audio_buffer.append', 'session.input_audio_buffer.append')) AS append_count,
+  count(*) FILTER (direction = 'recorder' AND type = 'recorder.session_closed') > 0 AS ended,
+  min(monotonic_ns) FILTER (direction = 'recorder' AND type = 'recorder.handshake_completed') AS accepted_at_ns,
   min(monotonic_ns) FILTER (direction <> 'recorder') AS first_at_ns,
-  coalesce(min(monotonic_ns) FILTER (type = 'recorder.session_closed'), max(monotonic_ns)) AS end_at_ns
+  coalesce(
+    min(monotonic_ns) FILTER (direction = 'recorder' AND type = 'recorder.session_closed'), max(monotonic_ns)
+  ) AS end_at_ns
 FROM events
 GROUP BY session_id

@@ -8,10 +8,11 @@ WITH facts AS (
     min(at_ns) FILTER (type = 'session.created' AND direction = 'server') AS session_created_at_ns,
     sum(audio_ms) FILTER (
       direction = 'server' AND type IN ('response.output_audio.delta', 'session.output_audio.delta')) AS audio_out_ms,
-    count(*) FILTER (type IN ('response.output_audio.delta', 'session.output_audio.delta')) AS audio_delta_count,
+    count(*) FILTER (
+      direction = 'server' AND type IN ('response.output_audio.delta', 'session.output_audio.delta')) AS audio_delta_count,
     count(*) FILTER (direction = 'server' AND type = 'error') AS error_count,
     count(*) FILTER (type = 'recorder.gap' AND body ->> '$.direction' = 'recorder') > 0 AS stopped,
-    count(*) FILTER (direction <> 'recorder' AND type NOT LIKE 'websocket.%' AND NOT known) AS unknown_event_count
+    count(*) FILTER (direction <> 'recorder' AND wire_type IS NOT NULL AND NOT known) AS unknown_event_count
   FROM wire_events
   GROUP BY session_id
 ),

@@ -41,7 +41,9 @@ outputs AS (
   ANTI JOIN rejections
     ON rejections.session_id = wire_events.session_id AND rejections.position = wire_events.position
   WHERE wire_events.call_id IS NOT NULL
-    AND wire_events.type IN ('conversation.item.create', 'conversation.item.added', 'conversation.item.created')
+    AND ((wire_events.direction = 'client' AND wire_events.type = 'conversation.item.create')
+      OR (wire_events.direction = 'server' AND wire_events.type IN (
+        'conversation.item.added', 'conversation.item.created')))
     AND wire_events.body ->> '$.item.type' = 'function_call_output'
   GROUP BY wire_events.session_id, wire_events.call_id
 ),
