@@ -15,6 +15,7 @@ from recorder.cli.lines import offset, render_line, transcript_table, type_width
 from recorder.cli.options import DEFAULT_DATA, DataOption, JsonOption, SessionArgument, open_catalog
 from recorder.errors import UsageError
 from recorder.projection.conversation import project
+from recorder.projection.kept import kept_words
 from recorder.projection.state import ConversationState
 from recorder.projection.timeline import timeline
 from recorder.protocol.envelope import RecordedEvent
@@ -54,10 +55,11 @@ def show(
     with open_catalog(data) as catalog:
         session_id = catalog.resolve(session)
         events = load_events(catalog, session_id)
-        facts = catalog.query("SELECT * FROM sessions WHERE session_id = ?", [session_id]).to_dicts()
+        rows = catalog.query("SELECT * FROM sessions WHERE session_id = ?", [session_id]).to_dicts()
+    facts = rows[0] if rows else {}
     position = None if moment is None else position_at(moment, events)
     if not as_json:
-        _print_head(session_id, facts[0] if facts else {})
+        _print_head(session_id, facts)
     if transcript or at is not None:
         _show_conversation(events, position, transcript=transcript, as_json=as_json)
     elif as_json:
@@ -126,6 +128,7 @@ def _print_head(session_id: str, facts: dict[str, Any]) -> None:
         (facts.get("status") or "") + (f" by {closed}" if closed else ""),
         output.seconds(facts["duration_seconds"]) if facts.get("duration_seconds") is not None else "",
         facts.get("server_session_id"),
+        kept_words(facts),
     ]
     output.print_line(Text(session_id, "bold"))
     output.print_line(Text(output.printable(" · ".join(word for word in words if word)), "dim"))
