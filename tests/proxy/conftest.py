@@ -2,11 +2,12 @@
 
 import asyncio
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
@@ -28,6 +29,8 @@ ACCEPT = (
     b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
 )
 PATIENCE = 20.0
+
+T = TypeVar("T")
 
 
 def read_head(sock: socket.socket) -> bytes:
@@ -89,6 +92,16 @@ class RunningWorker:
         with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
             self._loop = runner.get_loop()  # type: ignore[assignment]
             runner.run(serve())
+
+    def call(self, function: Callable[[Worker], T]) -> T:
+        """Do something in the worker's own thread, between two of its events."""
+        assert self._loop is not None
+
+        async def do() -> T:
+            assert self._worker is not None
+            return function(self._worker)
+
+        return asyncio.run_coroutine_threadsafe(do(), self._loop).result(PATIENCE)
 
     def connect(self) -> socket.socket:
         sock = socket.create_connection(self.address, PATIENCE)
@@ -162,6 +175,22 @@ class Scripted:
         self._acceptor.join(PATIENCE)
         for thread in self._threads:
             thread.join(PATIENCE)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-signed certificate for localhost and 127.0.0.1, key included."""
+    path = tmp_path_factory.mktemp("tls") / "cert.pem"
+    key = path.with_name("key.pem")
+    names = "subjectAltName=DNS:localhost,IP:127.0.0.1"
+    command = f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext {names}"
+    subprocess.run(
+        [*command.split(), "-keyout", str(key), "-out", str(path)],
+        check=True,
+        capture_output=True,
+    )
+    path.write_bytes(path.read_bytes() + key.read_bytes())
+    return path
 
 
 @pytest.fixture
