@@ -123,6 +123,7 @@ class Recorder:
         self._lock = threading.Lock()
         self._unsynced: set[JournalWriter] = set()
         self._finished: list[JournalWriter] = []
+        self._ended: list[tuple[str, int]] = []  # adopted journals that lack nothing but being handed on
         self.finished = threading.Event()
         self._adopt_journals()
 
@@ -147,6 +148,10 @@ class Recorder:
                 continue
             first = next(read_journal(journal.path), None)
             writer = JournalWriter(self._data_dir, journal.session_id)
+            if writer.is_empty:  # the disk was full, or its writer killed: what belongs in is still in the ring
+                writer.close(finished=False)
+                writer.path.unlink()
+                continue
             if first is None or first.kind != RecordKind.OPENED:
                 told = {"session_id": journal.session_id}
                 log.warning("the journal holds nothing that could be recovered", extra=told)
@@ -154,6 +159,8 @@ class Recorder:
                 continue
             facts = msgspec.json.decode(first.data, type=_OpenedFacts)
             self._journals[facts.ring, facts.session_no] = writer
+            if writer.ended:
+                self._ended.append((facts.ring, facts.session_no))
             if not (self._ring_dir / (facts.ring + SUFFIX)).exists():
                 self._close_as_lost((facts.ring, facts.session_no), "the recorder was stopped")
 
@@ -172,6 +179,10 @@ class Recorder:
             moved += self._drain_ring(name, ring)
             if dead:
                 self._bury(name, ring)
+        for key in self._ended:  # not before the ring was drained: it may hold them once more
+            if key in self._journals:
+                self._finish(key)
+        self._ended.clear()
         return moved
 
     def _check_disk(self) -> None:
@@ -240,6 +251,9 @@ class Recorder:
     def _close_as_lost(self, key: tuple[str, int], reason: str) -> None:
         """End a session whose worker cannot; at the time of its last record, for more is not known."""
         writer = self._journals[key]
+        if writer.ended:
+            self._finish(key)
+            return
         last = max((record.at_ns for record in read_journal(writer.path)), default=0)
         closed = msgspec.json.encode({**_LOST, "error": reason})
         writer.write(encode_frame(writer.last_position + 1, last, RecordKind.CLOSED, closed))

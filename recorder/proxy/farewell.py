@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import ssl
 import time
 from typing import Final
 
@@ -18,7 +17,7 @@ from websockets.frames import Close, Frame, Opcode
 
 from recorder.protocol.envelope import RecordKind
 from recorder.protocol.frames import FrameDecoder
-from recorder.proxy.sockets import receive, send_all
+from recorder.proxy.sockets import end_sending, receive, send_all
 from recorder.proxy.splice import Splice
 from recorder.proxy.tap import Tap
 
@@ -56,9 +55,9 @@ class FrameWatch:
         self._silent.discard(kind)
         self._decoders[kind].feed(data)
 
-    def may_speak(self, kind: int) -> bool:
-        """Whether a frame may be put into this direction now."""
-        silent = kind in self._silent and time.monotonic() >= self._settled_at
+    def may_speak(self, kind: int, *, held_back: bool) -> bool:
+        """Whether a frame may be put into this direction now. One that is held back by its reader is not silent."""
+        silent = kind in self._silent and not held_back and time.monotonic() >= self._settled_at
         return silent or self._decoders[kind].between_frames
 
     async def settle(self) -> None:
@@ -81,7 +80,7 @@ async def say_farewell(splice: Splice, watch: FrameWatch) -> int | None:
         (upstream, for_upstream, RecordKind.CLIENT_BYTES, RecordKind.SERVER_BYTES, True),
     ):
         last = rest
-        if watch.may_speak(kind):
+        if watch.may_speak(kind, held_back=bool(rest)):
             last += Frame(Opcode.CLOSE, payload).serialize(mask=masked)
             told = GOING_AWAY
         sides.append(_end(sock, last, watch, came))
@@ -94,8 +93,7 @@ async def _end(sock: socket.socket, last: bytes, watch: FrameWatch, kind: int) -
     with contextlib.suppress(OSError, TimeoutError, ValueError):
         async with asyncio.timeout(_PATIENCE_SECONDS):
             await send_all(sock, last)
-            if not isinstance(sock, ssl.SSLSocket):
-                sock.shutdown(socket.SHUT_WR)
+            end_sending(sock)
             while data := await receive(sock):
                 watch.chunk(kind, data)
     sock.close()

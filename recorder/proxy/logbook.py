@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import logging
 import time
@@ -20,6 +21,7 @@ from recorder.store.ring import RingWriter
 log = logging.getLogger(__name__)
 
 KINDS: Final = (RecordKind.CLIENT_BYTES, RecordKind.SERVER_BYTES)
+_SETTLE_SECONDS: Final = 1.0
 
 
 class Logbook:
@@ -166,4 +168,11 @@ class Logbook:
                 facts["closed_by"] = None  # a close frame there may have been, but nobody looked
         facts["connect_seconds"] = self._connect_seconds
         if not tap.facts(RecordKind.CLOSED, facts):
-            log.error("the session's end is not recorded: the ring is full", extra=self.named)
+            log.error("the session's end cannot be recorded yet: the ring is full", extra=self.named)
+            _settle_later(tap)
+
+
+def _settle_later(tap: Tap) -> None:
+    """Try until the recorder process has made room in the ring, or the worker ends."""
+    if not tap.settle():
+        asyncio.get_running_loop().call_later(_SETTLE_SECONDS, _settle_later, tap)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from recorder.proxy.refusals import close_politely, pass_refusal_on
 from recorder.proxy.routes import Route
 from recorder.proxy.selector import SpliceSelector
 from recorder.proxy.settings import Loaded
-from recorder.proxy.sockets import send_all, words_for
+from recorder.proxy.sockets import reset_on_close, send_all, words_for
 from recorder.proxy.splice import Splice
 from recorder.proxy.tap import Tap
 from recorder.store.counters import CONNECT, ERROR, HTTP_REQUESTS, REFUSED, Counters
@@ -69,6 +70,8 @@ class Session:
         self._splice: Splice | None = None
         self._extensions: str | None = None  # what the handshake negotiated; None until it has
         self._watch: FrameWatch | None = None
+        self._client_error: str | None = None  # why it is gone, if it reset during the handshake
+        self._answered = False  # it has got an answer's first bytes: no other can follow
         self._early_bytes = (0, 0)  # sent by (client, upstream) along with their heads
         self._carried = 0
         self._quiet_since = time.monotonic()
@@ -89,6 +92,7 @@ class Session:
                 deadline.reschedule(began + route.handshake_timeout_seconds)
                 if request.is_upgrade:
                     self._open(request, route, client_name)
+                self._notice_a_reset()
                 upstream = await self._dial(route)
                 if request.is_upgrade:
                     await self._upgrade(request, route, upstream)
@@ -105,12 +109,29 @@ class Session:
                 RefusedError(502, "connection_failed", f"the connection failed: {words_for(error)}"), upstream
             )
         except asyncio.CancelledError:
-            self._abandon("the proxy stopped", upstream)
-            raise
+            if self._client_error is None:
+                self._abandon("the proxy stopped", upstream)
+                raise
+            self._record_close(closed_by="lost", first_end="client", error=self._client_error)
+            self._abandon(self._client_error, upstream, reset=True)
         except Exception:
             self._counters.add(ERROR, value="internal")
             log.exception("the handshake failed", extra=self._named)
             self._abandon("internal error", upstream)
+
+    def _notice_a_reset(self) -> None:
+        """From now until the splice begins, a client that resets ends the handshake. A FIN does not: it waits."""
+        task, fd = asyncio.current_task(), self._client.fileno()
+        assert task is not None
+
+        def on_trouble(_mask: int) -> None:
+            self._selector.unwatch(fd)
+            if error := self._client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                self._client_error = os.strerror(error)
+                task.cancel()
+                self._selector.interrupt()
+
+        self._selector.watch(fd, 0, on_trouble)  # errors and hang-ups are always reported
 
     def begin_drain(self) -> None:
         """Prepare for `end`: a running session goes on as it is, for now."""
@@ -210,16 +231,18 @@ class Session:
         await send_all(upstream, request_head(request, route))
         response = await read_response(upstream, self._config.max_header_bytes)
         if response.status != HTTPStatus.SWITCHING_PROTOCOLS:
-            await pass_refusal_on(response, upstream, self._client)
             self._record_close(closed_by="upstream", status=response.status, error=None)
             self._counters.add(REFUSED, value="upstream_refused")
             log.info("refused by the upstream: %d", response.status, extra=self._named)
+            self._answered = True
+            await pass_refusal_on(response, upstream, self._client)
             await close_politely(self._client)
             upstream.close()
             self._end()
             return
         if self._book is not None:
             self._book.accept(request, response)
+        self._answered = True
         await send_all(self._client, response_head(response.head, request, route) + response.rest)
         if request.rest:
             await send_all(upstream, request.rest)
@@ -254,6 +277,13 @@ class Session:
         self._splice.start()
 
     async def _refuse(self, refusal: RefusedError, upstream: socket.socket | None) -> None:
+        self._selector.unwatch(self._client.fileno())
+        if self._answered:
+            log.warning("failed in mid-answer: %s", refusal.message, extra=self._named)
+            self._record_close(closed_by=refusal.by, status=None, error=refusal.message)
+            reset_on_close(self._client)  # a mere end could pass for the answer's
+            self._abandon(refusal.message, upstream)
+            return
         self._counters.add(REFUSED, value=refusal.code)
         log.warning("refused: %d %s", refusal.status, refusal.message, extra=self._named)
         self._record_close(closed_by=refusal.by, status=refusal.status, error=refusal.message)
@@ -263,11 +293,14 @@ class Session:
                 await close_politely(self._client)
         except (OSError, TimeoutError):
             pass
-        self._abandon(refusal.message, upstream)
+        finally:  # also where the worker stops meanwhile
+            self._abandon(refusal.message, upstream)
 
-    def _abandon(self, error: str, upstream: socket.socket | None) -> None:
+    def _abandon(self, error: str, upstream: socket.socket | None, *, reset: bool = False) -> None:
         self._record_close(closed_by="proxy", error=error)
         if upstream is not None:
+            if reset:
+                reset_on_close(upstream)
             upstream.close()
         self._end()
 
@@ -280,5 +313,7 @@ class Session:
             self._meter.finish(self._traffic, time.monotonic())
         if self._splice is not None and self._splice.error is not None:
             self._counters.add(ERROR, value="connection_lost" if self._splice.first_end else "proxy_closed")
-        self._client.close()
+        if self._splice is None:  # else that has closed it, or will: a reset waits until all is sent
+            self._selector.unwatch(self._client.fileno())
+            self._client.close()
         self._on_end()

@@ -7,15 +7,18 @@ descriptor that the splice is to own. These few functions drive a plain or TLS s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import ssl
+import struct
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 T = TypeVar("T")
 
 CHUNK = 65536
+_NO_LINGERING: Final = struct.pack("ii", 1, 0)
 WANTS_READ = (BlockingIOError, ssl.SSLWantReadError)
 WANTS_WRITE = (ssl.SSLWantWriteError,)
 
@@ -80,6 +83,41 @@ async def start_tls(
         tls.close()
         raise
     return tls
+
+
+def reset_on_close(sock: socket.socket) -> None:
+    """Make `close` a reset, which discards what was not sent yet."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
+
+
+def end_sending(sock: socket.socket) -> None:
+    """Tell the peer that no more comes: FIN, over TLS its close_notify first. What it still says can be received."""
+    with contextlib.suppress(OSError, ValueError):
+        if isinstance(sock, ssl.SSLSocket):
+            _send_close_notify(sock)
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(sock, socket.SHUT_WR)  # SSLSocket's own would make it forget its TLS
+
+
+def _send_close_notify(sock: ssl.SSLSocket) -> None:
+    """Send TLS's end of stream and read nothing.
+
+    `unwrap` does more: it also looks for the peer's end, and discards data that comes before that. So for as long as
+    it takes, the descriptor is that of a socket pair with nothing to read, from which the alert is then taken.
+    """
+    inner, outer = socket.socketpair()
+    with inner, outer, socket.fromfd(sock.fileno(), sock.family, sock.type) as real:
+        inner.setblocking(False)
+        os.dup2(inner.fileno(), sock.fileno(), inheritable=False)
+        try:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                sock.unwrap()
+        finally:
+            os.dup2(real.fileno(), sock.fileno(), inheritable=False)
+        outer.setblocking(False)
+        real.setblocking(False)
+        real.send(outer.recv(CHUNK))
 
 
 async def connect(host: str, port: int) -> socket.socket:

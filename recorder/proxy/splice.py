@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import array
 import asyncio
-import contextlib
+import errno
 import fcntl
 import logging
 import os
+import select
 import socket
 import ssl
-import struct
 import termios
 import time
 from collections.abc import Callable
 from typing import Final, Literal, Protocol
 
 from recorder.proxy.selector import READ, WRITE, SpliceSelector
-from recorder.proxy.sockets import CHUNK, words_for
+from recorder.proxy.sockets import CHUNK, end_sending, reset_on_close, words_for
 
 Party = Literal["client", "upstream"]
 
@@ -37,7 +37,8 @@ class Chunks(Protocol):
 log = logging.getLogger(__name__)
 
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+_ERROR: Final = select.EPOLLERR
+_RESET_AFTER_ALL: Final = ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
 _RESET_PATIENCE_SECONDS: Final = 5.0
 _SAMPLE_EVERY: Final = 256  # chunks, of which one's time is taken
 
@@ -144,8 +145,11 @@ class Splice:
         try:
             if mask & WRITE and inbound.held:
                 self._flush(inbound)
-            if mask & ~WRITE and not outbound.held and not outbound.ended:
-                self._pump(outbound)
+            if mask & ~WRITE and not outbound.held:
+                if not outbound.ended:
+                    self._pump(outbound, mask)
+                elif mask & _ERROR:
+                    self._reset(outbound, _RESET_AFTER_ALL)  # after its end
         except Exception:
             log.exception("splice failed")
             self.abort("internal error")
@@ -156,16 +160,21 @@ class Splice:
     def _upstream_ready(self, mask: int) -> None:
         self._ready(self._down, self._up, mask)
 
-    def _pump(self, lane: _Lane) -> None:
+    def _pump(self, lane: _Lane, mask: int) -> None:
         try:
             data = lane.source.recv(CHUNK)
         except _NOT_NOW:
             return
+        except ssl.SSLZeroReturnError:  # what `recv` says instead of b"" once we have ended our own direction
+            data = b""
         except OSError as error:
             self._reset(lane, error)
             return
         if not data:
-            self._end(lane)
+            if mask & _ERROR:
+                self._reset(lane, _RESET_AFTER_ALL)  # over TLS a reset is read as an end
+            else:
+                self._end(lane)
             return
         began = 0
         lane.until_sample = left = lane.until_sample - 1
@@ -180,8 +189,8 @@ class Splice:
             sent = lane.sink.send(data)
         except _NOT_NOW:
             sent = 0
-        except OSError:
-            self._sink_failed(lane)
+        except OSError as error:
+            self._sink_failed(lane, error)
             return
         if began:
             self._observe(time.monotonic_ns() - began)
@@ -194,20 +203,23 @@ class Splice:
             sent = lane.sink.send(lane.held)
         except _NOT_NOW:
             return
-        except OSError:
+        except OSError as error:
             sent = len(lane.held)
-            self._sink_failed(lane)
+            self._sink_failed(lane, error)
         lane.held = lane.held[sent:]
         if not lane.held:
             if lane.ended:
                 self._pass_end_on(lane)
             self._watch_both()
 
-    def _sink_failed(self, lane: _Lane) -> None:
+    def _sink_failed(self, lane: _Lane, error: OSError) -> None:
         """The sink takes no more. What it still had to say comes first: its own lane reads that, then its error."""
-        other = self._down if lane is self._up else self._up
-        if other.ended:
+        if self._opposite(lane).ended:
+            self.error = self.error or words_for(error)
             self._finish(reset=lane.source)
+
+    def _opposite(self, lane: _Lane) -> _Lane:
+        return self._down if lane is self._up else self._up
 
     def _end(self, lane: _Lane) -> None:
         self.first_end = self.first_end or lane.party
@@ -217,11 +229,7 @@ class Splice:
             self._pass_end_on(lane)
 
     def _pass_end_on(self, lane: _Lane) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            if isinstance(lane.sink, ssl.SSLSocket):
-                lane.sink.unwrap()  # sends close_notify; that the peer's is not here yet is no error
-        with contextlib.suppress(OSError):
-            lane.sink.shutdown(socket.SHUT_WR)
+        end_sending(lane.sink)
         if self._up.ended and self._down.ended and not self._up.held and not self._down.held:
             self._finish()
 
@@ -235,16 +243,12 @@ class Splice:
         self._watch(self._down)
 
     def _watch(self, outbound: _Lane) -> None:
-        """Watch a lane's source for what it can do now. Unwatched where nothing: else a hang-up would spin."""
+        """Watch a lane's source for what it can do now. Where nothing, for an error, once: a hang-up would spin."""
         if self._finished:
             return
-        inbound = self._down if outbound is self._up else self._up
-        mask = (0 if outbound.held or outbound.ended else READ) | (WRITE if inbound.held else 0)
-        fd = outbound.source.fileno()
-        if mask:
-            self._selector.watch(fd, mask, self._client_ready if outbound is self._up else self._upstream_ready)
-        else:
-            self._selector.unwatch(fd)
+        mask = (0 if outbound.held or outbound.ended else READ) | (WRITE if self._opposite(outbound).held else 0)
+        handler = self._client_ready if outbound is self._up else self._upstream_ready
+        self._selector.watch(outbound.source.fileno(), mask or select.EPOLLET, handler)
 
     def _finish(self, reset: socket.socket | None = None) -> None:
         if self._finished:
@@ -271,8 +275,8 @@ async def _reset_when_sent(sock: socket.socket) -> None:
             if not unsent[0]:
                 break
             await asyncio.sleep(0.01)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
     except OSError:
         pass
     finally:
+        reset_on_close(sock)
         sock.close()

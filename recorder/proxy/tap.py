@@ -29,12 +29,13 @@ class Tap:
         off: whether nothing was from the start: then there are facts only, and no GAP records.
     """
 
-    __slots__ = ("_gaps", "_ring", "_session_no", "gaps", "left_out", "missed", "off", "stopped")
+    __slots__ = ("_gaps", "_owed", "_ring", "_session_no", "gaps", "left_out", "missed", "off", "stopped")
 
     def __init__(self, ring: RingWriter, session_no: int, *, off: bool = False) -> None:
         self._ring = ring
         self._session_no = session_no
         self._gaps: dict[int, int] = {}
+        self._owed: list[tuple[int, int, bytes]] = []  # kind, time and data of facts that the ring had no room for
         self.missed: dict[int, int] = dict.fromkeys(_DIRECTIONS, 0)
         self.left_out: dict[int, int] = dict.fromkeys(_DIRECTIONS, 0)
         self.gaps = 0
@@ -57,14 +58,21 @@ class Tap:
             self._miss(kind, len(data))
 
     def facts(self, kind: int, facts: dict[str, Any]) -> bool:
-        """Record a JSON object; False when the ring has no room for it."""
+        """Record a JSON object; False when the ring has no room for it: then it is recorded later, in its order.
+
+        Whoever records nothing more has to call `settle` until that has been done.
+        """
         now = time.monotonic_ns()
         data = msgspec.json.encode(facts)
-        if self._gaps and not self._end_gaps(now, len(data)):
-            return False
-        if kind == RecordKind.CLOSED and self.stopped is not None and not self.off:
-            self._report(self.left_out, self.stopped, now)
-        return self._ring.append(kind, self._session_no, now, data)
+        if (not self._gaps or self._end_gaps(now, len(data))) and self._append(kind, now, data):
+            return True
+        self._owed.append((kind, now, data))
+        self._gaps.setdefault(RecordKind.CLIENT_BYTES, 0)  # an open gap is what makes `chunk` think twice
+        return False
+
+    def settle(self) -> bool:
+        """Record what could not be recorded before; False while there is no room."""
+        return not self._owed or self._end_gaps(time.monotonic_ns(), 0)
 
     def stop(self, reason: str) -> None:
         """Record no more chunks. What is left out is counted, and stands in GAP records before the session's end.
@@ -74,7 +82,7 @@ class Tap:
         if self.stopped is None:
             self.facts(RecordKind.GAP, {"direction": "recorder", "bytes": 0, "reason": reason})
             self.stopped = reason
-            self._gaps.setdefault(RecordKind.CLIENT_BYTES, 0)  # an open gap is what makes `chunk` think twice
+            self._gaps.setdefault(RecordKind.CLIENT_BYTES, 0)  # see `facts`
 
     def _miss(self, kind: int, count: int) -> None:
         if self.stopped is not None:
@@ -89,13 +97,25 @@ class Tap:
 
     def _end_gaps(self, now: int, next_bytes: int) -> bool:
         """Report what was missed, if what comes next will fit too: else a gap would crumble into many."""
-        if not self._ring.has_room(next_bytes + _GAP_BYTES):
+        owed_bytes = sum(len(data) + _GAP_BYTES for _, _, data in self._owed)
+        if not self._ring.has_room(next_bytes + owed_bytes + _GAP_BYTES):
             return False
+        owed, self._owed = self._owed, []
+        for kind, at_ns, data in owed:
+            if kind == RecordKind.CLOSED:  # nothing comes after that
+                self._report(self._gaps, "ring full", now)
+                self._gaps.clear()
+            self._append(kind, at_ns, data)
         self._report(self._gaps, "ring full", now)
         self._gaps.clear()
         if self.stopped is not None:
             self._gaps[RecordKind.CLIENT_BYTES] = 0
         return True
+
+    def _append(self, kind: int, at_ns: int, data: bytes) -> bool:
+        if kind == RecordKind.CLOSED and self.stopped is not None and not self.off:
+            self._report(self.left_out, self.stopped, at_ns)
+        return self._ring.append(kind, self._session_no, at_ns, data)
 
     def _report(self, counts: dict[int, int], reason: str, now: int) -> None:
         for kind, count in counts.items():

@@ -72,6 +72,11 @@ class JournalWriter:
     """Appends to one session's journal.
 
     Opening an existing journal cuts off a torn frame at its end, left by a writer that was killed in mid-write.
+
+    Attributes:
+        last_position: the ring position of the last record in it, -1 for none.
+        ended: whether an earlier writer has put the CLOSED record in.
+        size: of the file, in bytes.
     """
 
     def __init__(self, data_dir: Path, session_id: str) -> None:
@@ -80,18 +85,24 @@ class JournalWriter:
         self.path = directory / (session_id + RUNNING)
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self.last_position = -1
+        self.ended = False
         self.size = os.fstat(self._fd).st_size
-        if self.size < len(MAGIC):
-            os.ftruncate(self._fd, 0)
-            self.size = 0
-            self.write(MAGIC)
-        else:
-            self._recover()
+        try:
+            if self.size < len(MAGIC):
+                os.ftruncate(self._fd, 0)
+                self.size = 0
+                self.write(MAGIC)
+            else:
+                self._recover()
+        except OSError:
+            os.close(self._fd)
+            raise
 
     def _recover(self) -> None:
         tail = JournalTail(self.path)
-        for position, _ in tail.frames():
+        for position, record in tail.frames():
             self.last_position = max(self.last_position, position)
+            self.ended = record.kind == RecordKind.CLOSED
         if tail.offset < self.size:
             os.ftruncate(self._fd, tail.offset)
             self.size = tail.offset
@@ -112,6 +123,11 @@ class JournalWriter:
             os.ftruncate(self._fd, self.size)
             raise
         self.size += written
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it holds no record."""
+        return self.size <= len(MAGIC)
 
     def sync(self) -> None:
         """Force what was written to the disk."""

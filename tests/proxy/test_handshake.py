@@ -1,7 +1,6 @@
 import json
 import socket
 import ssl
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -258,22 +257,6 @@ def test_plain_http_passes_through_both_ways_and_is_not_recorded(upstream: MakeU
     assert b"Connection: close\r\n" in heads[0]
     assert b"keep-alive" not in heads[0]
     assert proxy.records() == []
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate for localhost and 127.0.0.1, key included."""
-    path = tmp_path_factory.mktemp("tls") / "cert.pem"
-    key = path.with_name("key.pem")
-    names = "subjectAltName=DNS:localhost,IP:127.0.0.1"
-    command = f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext {names}"
-    subprocess.run(
-        [*command.split(), "-keyout", str(key), "-out", str(path)],
-        check=True,
-        capture_output=True,
-    )
-    path.write_bytes(path.read_bytes() + key.read_bytes())
-    return path
 
 
 def test_tls_on_both_sides(upstream: MakeUpstream, worker: MakeWorker, certificate: Path) -> None:
