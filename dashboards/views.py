@@ -14,6 +14,7 @@ from dashboards.figures import over_time
 from dashboards.figures.timeline import TimelineRows, timeline
 from dashboards.queries import PERIODS, Queryable, SessionFilter, parsed, records, rows_of
 from dashboards.theme import Scheme
+from recorder.projection.kept import kept_words
 
 PAGE_SIZE: Final = 50
 RECENT: Final = 8
@@ -115,6 +116,7 @@ def session(catalog: Queryable, session_id: str) -> dict[str, Any]:
     facts["labels"] = parsed(facts["labels"]) or {}
     return {
         "session": facts,
+        "kept": kept_words(facts),
         "items": [_with_heard(item) for item in queries.transcript(catalog, session_id)],
         "responses": records(rows_of(catalog, "responses", session_id, "response_no")),
         "types": queries.event_types(catalog, session_id),

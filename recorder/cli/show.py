@@ -93,7 +93,7 @@ def _print_transcript(state: ConversationState, *, timed: bool) -> None:
     if items:
         output.print_block(transcript_table(items, timed=timed))
     else:
-        output.note("nothing has been said")
+        output.note("no conversation is on record")
 
 
 def _print_state(state: ConversationState) -> None:

@@ -1,7 +1,7 @@
 """Our own JSON Lines: everything that a session's rows are made of, one event a line, nothing lost.
 
 Messages stand there as they were on the wire, audio included; what was not text is base64. Ids, durations and parts
-are not written: the decode that made them makes them again.
+are not written: the decode that made them makes them again. But for a duration whose audio was not kept: that is.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class _Row(msgspec.Struct, gc=False, omit_defaults=True):
     wire_bytes: Annotated[int, msgspec.Meta(ge=0, le=_LAST_NS)]
     redacted: bool
     problem: str | None = None
+    audio_ms: Annotated[float, msgspec.Meta(ge=0)] | None = None
     message: str | msgspec.UnsetType = msgspec.UNSET
     message_base64: str | msgspec.UnsetType = msgspec.UNSET
 
@@ -65,6 +66,7 @@ def export_line(event: RecordedEvent) -> bytes:
         wire_bytes=event.wire_bytes,
         redacted=event.redacted,
         problem=event.problem,
+        audio_ms=event.audio_ms if event.redacted else None,
     )
     if event.payload is None:
         row.message_base64 = pybase64.b64encode_as_string(event.message())
@@ -146,6 +148,7 @@ def _event(builder: EventBuilder, line: Line, row: _Row) -> RecordedEvent:
     else:
         event = builder.message(row.direction, wire_bytes=row.wire_bytes, **_message(line, row))
         event.redacted |= row.redacted
+        event.audio_ms = event.audio_ms if row.audio_ms is None else row.audio_ms
     event.recorded_at_ns, event.monotonic_ns = _time(line, row), row.monotonic_ns
     return event
 

@@ -12,7 +12,8 @@ numbers.
 **Hashes for texts.** Every string becomes `hashed:sha256:` and 16 hex digits, so equal texts stay comparable. What
 stays: audio; and ids, types, enumerated words and names of functions, if they look like such (`_WORD`) and stand at
 their places (`_WORDS`) in the protocol's own objects (`_OBJECTS`). Below any other key neither values nor keys stay.
-Fragments (deltas, `logprobs`, transcripts that grow) are emptied, since the hash of a single word is easily looked up.
+Fragments (deltas, `logprobs`, transcripts that grow, keys pressed) are emptied, since the hash of one word is easily
+looked up.
 """
 
 from __future__ import annotations
@@ -199,8 +200,10 @@ class _Redaction:
         self._direction = direction
         self.left_out = LeftOut()
         self._has_audio_delta = audio_key(self._type) == "delta"
-        self._is_fragment = self._type.endswith(".delta") or (
-            "transcri" in self._type and not self._type.endswith(_FINAL_TRANSCRIPTS)
+        self._is_fragment = (
+            self._type.endswith(".delta")
+            or "dtmf" in self._type
+            or ("transcri" in self._type and not self._type.endswith(_FINAL_TRANSCRIPTS))
         )
         self.changed = False
 

@@ -12,9 +12,14 @@ from typing import Any, Final, Literal
 
 import pyarrow.parquet as pq
 import pytest
+from markupsafe import escape
+from starlette.testclient import TestClient
 
+from api.app import create_app
+from recorder.formats.own_jsonl import OwnSession, export_line
 from recorder.pipeline.catalog import Catalog
 from recorder.pipeline.seal import seal_all
+from recorder.projection.kept import kept_words
 from recorder.protocol.envelope import RecordedEvent
 from recorder.protocol.policy import hash_text
 from recorder.proxy.consent import sample_point
@@ -318,7 +323,7 @@ def test_a_sample_is_decided_by_the_sessions_ids(recorded: tuple[list[Call], Pat
 
 
 @pytest.mark.parametrize("way", ["off", "no-audio", "tools", "least"])
-def test_commands_cope_with_what_is_not_there(recorded: tuple[list[Call], Path], way: str, tmp_path: Path) -> None:
+def test_commands_cope_with_what_is_not_there(recorded: tuple[list[Call], Path], way: str) -> None:
     calls, data = recorded
     call = next(one for one in calls if one.way.name == way)
     session_id = call.row["session_id"]
@@ -339,6 +344,24 @@ def test_commands_cope_with_what_is_not_there(recorded: tuple[list[Call], Path],
     recorder("show", session_id, "--transcript")
     recorder("show", session_id, "--at", "+1")
     recorder("replay", session_id, "--speed", "1000")
-    target = tmp_path / "session.jsonl"
-    recorder("export", session_id, "--output", str(target))
-    assert session_id in target.read_text(encoding="utf-8")
+
+
+def test_pages_and_api_say_what_is_missing(recorded: tuple[list[Call], Path]) -> None:
+    calls, data = recorded
+    with TestClient(create_app(data), base_url="http://127.0.0.1") as client:
+        for call in calls:
+            address = f"/sessions/{call.row['session_id']}"
+            page = client.get(address, headers={"Accept": "text/html"})
+            assert page.status_code == 200
+            kept = kept_words(call.row)
+            assert (kept != "") == (call.way.recording != "on" or call.way.drops is not None or call.way.hashes)
+            assert str(escape(kept)) in page.text
+            assert client.get(f"{address}/timeline").status_code == 200
+            api = client.get(f"/api/v1{address}").json()
+            assert (api["recording"], api["left_out_bytes"]) == (call.row["recording"], call.row["left_out_bytes"])
+
+
+def test_an_export_comes_back_as_it_was(call: Call, tmp_path: Path) -> None:
+    path = tmp_path / "session.jsonl"
+    path.write_bytes(b"".join(map(export_line, call.events)))
+    assert list(OwnSession(path).events()) == call.events

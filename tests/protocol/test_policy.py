@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Close, Frame, Opcode
 
+from recorder.protocol import policy as rules
 from recorder.protocol.decode import EventBuilder, SessionDecoder
 from recorder.protocol.envelope import Record, RecordedEvent, RecordKind
 from recorder.protocol.frames import Side
@@ -55,8 +57,8 @@ def traces(event: RecordedEvent) -> bytes:
 
 
 def test_a_policy_travels_in_the_first_record() -> None:
-    for policy in (ContentPolicy(), *POLICIES):
-        assert ContentPolicy.of({"recording": {"mode": "on", "policy": policy.facts()}}) == policy
+    for chosen in (ContentPolicy(), *POLICIES):
+        assert ContentPolicy.of({"recording": {"mode": "on", "policy": chosen.facts()}}) == chosen
     assert ContentPolicy.of({}).keeps_all
     assert ContentPolicy.of({"recording": {"mode": "on", "decided_by": "route"}}).keeps_all
     assert ContentPolicy.of({"recording": {"mode": "no-audio"}}) == NO_AUDIO
@@ -127,8 +129,8 @@ def content(role: str | None, kind: str | None) -> dict[str, Any]:
     ],
 )
 def test_whose_audio_a_server_repeats(message: dict[str, Any], whose: set[str]) -> None:
-    for speaker, policy in (("client", NO_CLIENT), ("server", NO_SERVER)):
-        event, _ = build(policy, "server", message)
+    for speaker, chosen in (("client", NO_CLIENT), ("server", NO_SERVER)):
+        event, _ = build(chosen, "server", message)
         assert (AUDIO.encode() not in event.message()) == (speaker in whose)
 
 
@@ -301,6 +303,11 @@ HASHED: list[tuple[Side, dict[str, Any], dict[str, Any]]] = [
     ),
     (
         "server",
+        {"type": "input_audio_buffer.dtmf_event_received", "event": "9", "received_at": 1763605109},
+        {"type": "input_audio_buffer.dtmf_event_received", "event": "", "received_at": 1763605109},
+    ),
+    (
+        "server",
         {"type": "rate_limits.updated", "rate_limits": [{"name": "tokens", "remaining": 5}]},
         {"type": "rate_limits.updated", "rate_limits": [{"name": "tokens", "remaining": 5}]},
     ),
@@ -344,6 +351,12 @@ def test_an_image_can_be_read_so_it_is_a_text() -> None:
     event, _ = build(HASHES, "client", {"type": "conversation.item.create", "item": item})
     assert json.loads(event.message())["item"]["content"][0]["image_url"] == H(IMAGE)
     assert event.parts == ()
+
+
+def test_what_stays_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "privacy.md").read_text(encoding="utf-8")
+    named = {*rules._WORDS, *rules._OBJECTS, "reason", "code", "param"}
+    assert [name for name in named if f"`{name}`" not in page and not name.endswith("_details")] == []
 
 
 # What cannot be looked into
