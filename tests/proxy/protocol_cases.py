@@ -273,7 +273,7 @@ AGREED: Final = (
 )
 
 
-class _Sender:
+class Squeezer:
     """Compresses as one side may."""
 
     def __init__(self, side: Side, deflate: Deflate) -> None:
@@ -306,7 +306,7 @@ def _compressed(sender: Side) -> Iterator[Case]:
         "reserved bits 010": frame(sender, TEXT, b"", rsv=2),
         "reserved bits 001": frame(sender, TEXT, b"", rsv=1),
         "reserved bits 110": frame(sender, TEXT, b"", rsv=6),
-        "ping": frame(sender, PING, _Sender(sender, deflate).squeeze(b"p"), rsv=4),
+        "ping": frame(sender, PING, Squeezer(sender, deflate).squeeze(b"p"), rsv=4),
         "close": frame(sender, CLOSE, b"", rsv=4),
         "continuation": frame(sender, TEXT, b"{", fin=False) + ping + frame(sender, CONT, b"}", rsv=4),
         "no deflate stream": frame(sender, TEXT, b"\xff\xff\xff\xff", rsv=4),
@@ -314,17 +314,17 @@ def _compressed(sender: Side) -> Iterator[Case]:
         "stored block with a wrong length": frame(sender, TEXT, b"\x00\x05\x00\x00\x00hello", rsv=4),
     }.items():
         yield Case(f"badly compressed: {name}", sender, ping + wire + bye, 1002, deflate)
-    keeps = _Sender(sender, Deflate())
+    keeps = Squeezer(sender, Deflate())
     twice = keeps.text(JSON * 4) + keeps.text(JSON * 4)
     forgets = Deflate(client_no_context_takeover=True, server_no_context_takeover=True)
     yield Case("badly compressed: context kept that was to go", sender, twice + bye, 1002, forgets)
-    broken = frame(sender, TEXT, _Sender(sender, deflate).squeeze(b"\xff\xfe"), rsv=4)
+    broken = frame(sender, TEXT, Squeezer(sender, deflate).squeeze(b"\xff\xfe"), rsv=4)
     yield Case("badly compressed: no text inside", sender, broken + bye, 1007, deflate)
 
 
 def _well_compressed(side: Side, deflate: Deflate) -> Iterator[tuple[str, bytes]]:
-    def new() -> _Sender:
-        return _Sender(side, deflate)
+    def new() -> Squeezer:
+        return Squeezer(side, deflate)
 
     yield "one message", new().text(JSON)
     sender = new()
