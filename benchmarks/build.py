@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from benchmarks.processes import BenchmarkError, need
 
-_SOURCES: Final = Path(__file__).parent / "load"
+_SOURCES: Final = Path(__file__).parent / "loadgen"
 _FLAGS: Final = ("-O2", "-Wall", "-Wextra")
 
 

@@ -9,12 +9,12 @@ from typing import Annotated, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, FastAPI, HTTPException, Query, Request
-from recorder.pipeline.catalog import Catalog
 from starlette.responses import RedirectResponse, Response
 
 from dashboards import queries, rendering, views
 from dashboards.figures.base import as_json
 from dashboards.theme import Scheme
+from recorder.pipeline.catalog import Catalog
 
 Period = Literal["1h", "24h", "7d", "30d", "all"]
 Status = Literal["", "running", "closed", "refused", "lost"]

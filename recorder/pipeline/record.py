@@ -49,7 +49,7 @@ from recorder.store.ring import SUFFIX, RingReader, RingRecord, ring_directory
 log = logging.getLogger(__name__)
 
 LOCK: Final = ".lock"
-POLL_SECONDS: Final = 0.1
+POLL_SECONDS: Final = 0.25  # each poll costs a write for every session that spoke: fewer are larger
 SYNC_SECONDS: Final = 1.0
 DISK_FLOOR_BYTES: Final = 512 << 20
 _RETRY_SECONDS: Final = 1.0

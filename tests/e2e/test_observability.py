@@ -206,7 +206,7 @@ def test_a_successor_has_the_address_and_reaches_its_predecessors_calls(
 
     def answers() -> bool:
         with suppress(OSError):  # a caller in the very moment of the change may have to ask again
-            return asked.metrics()["recorder_sessions_opened_total"] == 0
+            return bool(asked.metrics()["recorder_sessions_opened_total"] == 0)
         return False
 
     eventually(answers, "the successor answers")
