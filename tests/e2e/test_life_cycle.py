@@ -100,23 +100,20 @@ def test_an_upgrade_refuses_no_connection_and_cuts_no_call(run: Run, data: Path,
     assert new.address == old.address
     old_workers = old.children()
     eventually(lambda: len(answered) > 10 or bool(failures), "calls are made")
-    with call(new.address) as late:
-        assert says(late, b"to the new one") == b"to the new one"
-        assert says(running, b"still here") == b"still here"
-        running.close()
-        assert old.process.wait(PATIENCE) == 0
-        assert old_workers
-        count = len(answered)
-        eventually(lambda: len(answered) > count + 10 or bool(failures), "calls go on after the old one has gone")
-        stop.set()
-        caller.join(PATIENCE)
-        assert says(late, b"after") == b"after"
+    assert says(running, b"still here") == b"still here"
+    running.close()
+    assert old_workers
+    assert old.process.wait(PATIENCE) == 0  # it ends with its last call: short ones that it took meanwhile end at once
+    count = len(answered)
+    eventually(lambda: len(answered) > count + 10 or bool(failures), "calls go on after the old one has gone")
+    stop.set()
+    caller.join(PATIENCE)
     assert failures == []
     assert set(answered) == {b"hello"}
     assert new.stop() == 0
     with Catalog(data) as catalog:
         statuses = catalog.query("SELECT status, count(*) FROM sessions GROUP BY 1").rows()
-    assert statuses == [("lost", len(answered) + 2)]  # raw sockets: no Close frame was ever sent
+    assert statuses == [("lost", len(answered) + 1)]  # raw sockets: no Close frame was ever sent
     assert list_journals(data) == []
 
 
