@@ -71,7 +71,7 @@ def timeline_marks(catalog: Queryable, session_id: str) -> pl.DataFrame:
             FROM events WHERE session_id = ? AND coalesce(opcode, 1) NOT IN (9, 10)
                           AND NOT coalesce({_STREAM}, false))
         WHERE nth % greatest(1, CAST(ceil(total / {MOST_MARKS}) AS BIGINT)) = 0
-           OR type IN ('error', 'recorder.gap')
+           OR type = 'error' OR (type = 'recorder.gap' AND direction = 'recorder')
         ORDER BY position
         """,
         [session_id],

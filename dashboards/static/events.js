@@ -105,7 +105,7 @@ export function eventList(list, filters) {
   function row(event) {
     const details = element("details", `event ${event.direction}`);
     if (event.type === "error") details.classList.add("error");
-    if (event.type === "recorder.gap") details.classList.add("gap");
+    if (event.type === "recorder.gap" && event.direction === "recorder") details.classList.add("gap");
     details.dataset.position = event.position;
     const way = element("span", "way", ARROWS[event.direction]);
     way.title = SAYS[event.direction];

@@ -130,4 +130,5 @@ def _name(line: Line) -> str:
 
 def _is_trouble(line: Line) -> bool:
     name = line.type or ""
-    return name in ("error", "recorder.gap") or name.endswith(".failed")
+    ours = name == "recorder.gap" and line.direction == "recorder"  # a peer may send that name, too
+    return ours or name == "error" or name.endswith(".failed")

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from recorder.pipeline import record
-from recorder.pipeline.record import DiskLowError, Recorder
+from recorder.pipeline.drain import DiskLowError, Recorder
 from recorder.protocol.envelope import RecordKind
 from recorder.store.counters import DISK_FREE, DISK_LOW, ERROR, FSYNC, JOURNAL_BYTES, JOURNAL_RECORDS, Counters
 from recorder.store.journal import list_journals, read_journal

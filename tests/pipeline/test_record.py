@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from recorder.errors import StoreError
-from recorder.pipeline.record import Recorder, RecorderLock, recover, ring_of
+from recorder.pipeline.drain import Recorder
+from recorder.pipeline.record import RecorderLock, recover, ring_of
 from recorder.protocol.envelope import RecordKind
 from recorder.store.journal import JournalFile, list_journals, read_journal
 from recorder.store.ring import RingWriter, ring_directory

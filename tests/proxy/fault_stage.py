@@ -14,7 +14,8 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from recorder.pipeline.record import Recorder, RecorderLock
+from recorder.pipeline.drain import Recorder
+from recorder.pipeline.record import RecorderLock
 from recorder.protocol.envelope import RecordKind
 from recorder.proxy.splice import Splice
 from recorder.proxy.worker import Worker

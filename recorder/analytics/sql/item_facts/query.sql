@@ -69,8 +69,8 @@ outputs AS (
     session_id, item_id, min(response_no) AS response_no, arg_min(response_id, position) AS response_id,
     min(output_index) AS output_index,
     min(position) AS position, min(at_ns) AS at_ns, max(position) AS last_position,
-    min(at_ns) FILTER (type LIKE 'response.%.delta') AS first_delta_at_ns,
-    max(at_ns) FILTER (type LIKE 'response.%.delta') AS last_delta_at_ns,
+    min(at_ns) FILTER (is_token) AS first_delta_at_ns,
+    max(at_ns) FILTER (is_token) AS last_delta_at_ns,
     count(*) FILTER (type LIKE 'response.output_audio%' OR type LIKE 'response.output_text%') > 0 AS has_content
   FROM response_events
   WHERE item_id IS NOT NULL AND type NOT LIKE 'output_audio_buffer.%'

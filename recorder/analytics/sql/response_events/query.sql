@@ -8,7 +8,9 @@ WITH rows AS (
       WHEN type LIKE 'response.%.delta' THEN body ->> '$.delta'
       WHEN type IN ('response.output_audio_transcript.done', 'response.output_text.done')
         THEN coalesce(body ->> '$.transcript', body ->> '$.text')
-    END AS text
+    END AS text,
+    -- Of what the model says: text, transcript, audio, arguments. An unknown delta may be anything.
+    type LIKE 'response.output_%.delta' OR type LIKE 'response.%arguments.delta' AS is_token
   FROM wire_events
   WHERE direction = 'server' AND (type LIKE 'response.%' OR type LIKE 'output_audio_buffer.%')
 ),

@@ -5,9 +5,8 @@ WITH moments AS (
     min(position) AS start_position,
     min(position) FILTER (type = 'response.created') AS created_position,
     min(at_ns) FILTER (type = 'response.created') AS created_at_ns,
-    -- Of what the model says: text, transcript, audio, arguments. An unknown delta may be anything.
-    min(position) FILTER (regexp_matches(type, '^response\.(output_.+|.*arguments)\.delta$')) AS first_token_position,
-    min(at_ns) FILTER (regexp_matches(type, '^response\.(output_.+|.*arguments)\.delta$')) AS first_token_at_ns,
+    min(position) FILTER (is_token) AS first_token_position,
+    min(at_ns) FILTER (is_token) AS first_token_at_ns,
     min(position) FILTER (type = 'response.output_audio.delta') AS first_audio_position,
     min(at_ns) FILTER (type = 'response.output_audio.delta') AS first_audio_at_ns,
     max(position) FILTER (type = 'response.output_audio.delta') AS last_audio_position,
