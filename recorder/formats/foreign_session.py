@@ -1,6 +1,6 @@
 """A foreign recording as a session: its id, its clock, its events. See docs/formats.md for the rules.
 
-The file is read twice: once to check every line, to learn what its times mean and to name the session after its
+Its messages are read twice: once to check every line, to learn what its times mean and to name the session after its
 content; once more to make events. So nothing of a file that is wrong anywhere is ever stored.
 """
 
@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from recorder import __version__
 from recorder.errors import ImportFormatError
 from recorder.formats.foreign_jsonl import CLOSE, ForeignMessage, read_messages
-from recorder.formats.lines import Line
 from recorder.formats.times import Time, format_iso_ns
 from recorder.protocol.decode import EventBuilder, parse_close
 from recorder.protocol.envelope import SESSION_CLOSED, SESSION_OPENED, RecordedEvent
@@ -30,8 +29,24 @@ _OWN_START_NS: Final = 3600 * _SECOND
 _CLOSED_BY: Final = {"client": "client", "server": "upstream", None: None}
 
 
+class Place(Protocol):
+    """Where in a file something stands."""
+
+    def error(self, problem: str) -> ImportFormatError:
+        """The error that says what is wrong there."""
+
+
+Messages = Callable[[], Iterable[tuple[Place, ForeignMessage]]]
+"""Gives a session's messages in order, as often as it is called."""
+
+
 class ForeignSession:
-    """One file of somebody else's recording.
+    """One session of somebody else's recording.
+
+    Args:
+        path: the file.
+        messages: what of it is the session; its lines if None.
+        facts: what else is known of it, for `recorder.session_opened`; free of secrets.
 
     Attributes:
         session_id: a UUID version 8: the digest of who said what, and when. Names, line ends and blank lines of the
@@ -41,19 +56,21 @@ class ForeignSession:
         ImportFormatError: a line is wrong, or there is none, or nothing of it is known.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, messages: Messages | None = None, facts: dict[str, Any] | None = None) -> None:
         self._path = path
+        self._messages: Messages = messages or (lambda: read_messages(path))
+        self._facts = facts or {}
         self._clock = _Clock()
         self.session_id = self._scan()
 
     def _scan(self) -> str:
         digest, count = hashlib.sha256(b"recorder import 1"), 0
-        guessed: Line | None = None
+        guessed: Place | None = None
         told = False
-        for line, message in read_messages(self._path):
+        for place, message in self._messages():
             told = told or (message.direction is not None and not message.guessed)
-            guessed = guessed or (line if message.guessed else None)
-            self._clock.note(line, message.time)
+            guessed = guessed or (place if message.guessed else None)
+            self._clock.note(place, message.time)
             head = (
                 message.direction,
                 message.opcode,
@@ -76,7 +93,7 @@ class ForeignSession:
         builder = EventBuilder(self.session_id, clock.opened_at_ns, 0)
         yield builder.own(SESSION_OPENED, _json(self._opened()), 0 if clock.is_timed else None)
         end = _End()
-        for _, message in read_messages(self._path):
+        for _, message in self._messages():
             at_ns = clock.since_opening_ns(message.time)
             end.note(message)
             if message.direction is not None and message.data is not None:
@@ -97,6 +114,7 @@ class ForeignSession:
             "labels": {},
             "recorder_version": __version__,
             "file": self._path.name.encode(errors="replace").decode(),
+            **self._facts,
         }
 
 
@@ -126,14 +144,14 @@ class _Clock:
         self._unit = _MILLISECOND
         self._zero_ns = 0
 
-    def note(self, line: Line, time: Time | None) -> None:
-        """First reading: take note of a line's time."""
+    def note(self, place: Place, time: Time | None) -> None:
+        """First reading: take note of a message's time."""
         if time is None:
             return
         if self._first is None:
             self._first, self.opened_at_ns, self.is_timed = time, time.absolute_ns, True
         if (time.absolute_ns is None) != (self.opened_at_ns is None):
-            raise line.error("some times of this file are dates and others count from its start")
+            raise place.error("some times of this file are dates and others count from its start")
         if time.is_fraction:
             self._unit = _SECOND
 

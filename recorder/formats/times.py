@@ -90,13 +90,14 @@ def find_time(line: Line, fields: Fields) -> Time | None:
         unit = KEYS[key]
         if (value := line.value(fields[key])) is not None:
             text = bytes(fields[key]).decode() if isinstance(value, int | float) else value
-            if isinstance(value, bool) or not isinstance(text, str) or (time := _parse(text, unit)) is None:
+            if isinstance(value, bool) or not isinstance(text, str) or (time := parse_time(text, unit)) is None:
                 raise line.error(f"{key!r} is no time: {str(value)[:60]!r}")
             return time
     return None
 
 
-def _parse(text: str, unit: int | None) -> Time | None:
+def parse_time(text: str, unit: int | None = None) -> Time | None:
+    """A time as text: ISO 8601, or a number, in `unit` nanoseconds where the place tells; None if it is none."""
     if (unix_ns := parse_iso_ns(text)) is not None:
         return Time(unix_ns) if 0 <= unix_ns <= _LAST_NS else None
     try:

@@ -1,0 +1,45 @@
+"""What can be imported: tells a file's format, and opens the sessions in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from recorder.errors import ImportFormatError
+from recorder.formats import flows, har, jsonl
+from recorder.formats.foreign_session import ForeignSession
+from recorder.formats.lines import MAX_FILE_BYTES
+from recorder.formats.own_jsonl import OwnSession
+
+SUFFIXES: Final = jsonl.SUFFIXES | {har.SUFFIX, ".flow", ".flows"}
+"""Names that are looked for in directories; a file that is named itself may be called anything."""
+
+Recording = OwnSession | ForeignSession
+_START_BYTES: Final = 4096
+
+
+def open_recordings(path: Path) -> Sequence[Recording]:
+    """Check a whole file, and tell which sessions it holds; their `events()` are made as they are asked for.
+
+    Raises:
+        ImportFormatError: it cannot be read, something in it is wrong, or it holds no session.
+    """
+    start = _start(path)
+    if har.is_har(path, start):
+        return har.read_har(path)
+    if flows.is_flow_file(start):
+        return flows.read_flows(path)
+    return [jsonl.open_recording(path)]
+
+
+def _start(path: Path) -> bytes:
+    try:
+        if not path.is_file():
+            raise ImportFormatError(str(path), None, "not a file" if path.exists() else "no such file")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ImportFormatError(str(path), None, f"larger than {MAX_FILE_BYTES >> 30} GiB")
+        with path.open("rb") as file:
+            return file.read(_START_BYTES)
+    except OSError as error:
+        raise ImportFormatError(str(path), None, error.strerror or str(error)) from error
