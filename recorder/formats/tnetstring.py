@@ -1,5 +1,6 @@
-"""Typed netstrings as mitmproxy writes them: `LENGTH:DATA` and a letter for the type. It has one more type than the
-specification (`;`, text), which the libraries on PyPI do not read.
+"""Typed netstrings as mitmproxy writes them: `LENGTH:DATA` and a letter for the type.
+
+They have one type more than the specification (`;`, text), which the libraries on PyPI do not read.
 """
 
 from __future__ import annotations
