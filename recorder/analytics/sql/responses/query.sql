@@ -19,17 +19,12 @@ WITH moments AS (
   WHERE type LIKE 'response.%'
   GROUP BY session_id, response_no
 ),
--- `usage` stands in the response, or beside it; an empty one says nothing. The last that says something counts.
 endings AS (
   SELECT
     response_events.session_id, response_events.response_no, response_events.position,
     wire_events.body -> '$.response.status_details' AS details,
     wire_events.body ->> '$.response.status' AS status,
     wire_events.body ->> '$.response.model' AS model,
-    coalesce(
-      nullif(nullif(CAST(wire_events.body -> '$.response.usage' AS VARCHAR), '{}'), 'null'),
-      nullif(nullif(CAST(wire_events.body -> '$.usage' AS VARCHAR), '{}'), 'null')
-    )::JSON AS usage,
     nullif(array_to_string(coalesce(
       nullif(wire_events.body ->> '$.response.output[*].content[*].transcript', []),
       wire_events.body ->> '$.response.output[*].content[*].text'
@@ -48,20 +43,9 @@ ended AS (
       ELSE coalesce(
         details ->> '$.reason', details ->> '$.error.code', details ->> '$.error.type', details ->> '$.error.message')
     END, position) AS status_reason,
-    arg_max(usage, position) AS usage,
     arg_min(output_text, position) AS output_text
   FROM endings
   GROUP BY session_id, response_no
-),
-counted AS (
-  SELECT
-    session_id, response_no, status, status_reason, model, output_text,
-    TRY_CAST(usage ->> '$.input_tokens' AS BIGINT) AS input_tokens,
-    TRY_CAST(usage ->> '$.output_tokens' AS BIGINT) AS output_tokens,
-    TRY_CAST(usage ->> '$.total_tokens' AS BIGINT) AS total_tokens,
-    coalesce(usage -> '$.input_token_details', usage -> '$.input_tokens_details') AS input,
-    coalesce(usage -> '$.output_token_details', usage -> '$.output_tokens_details') AS output
-  FROM ended
 ),
 stalls AS (
   SELECT
@@ -131,7 +115,7 @@ SELECT
   moments.response_id,
   response_no,
   response_triggers.out_of_band,
-  coalesce(counted.model, configured.model) AS model,
+  coalesce(ended.model, configured.model) AS model,
   response_triggers.trigger,
   response_triggers.trigger_position,
   response_triggers.trigger_at_ns,
@@ -170,29 +154,31 @@ SELECT
   stalls.stall_count,
   stalls.stall_ms,
   CASE
-    WHEN moments.done_position IS NOT NULL THEN counted.status
+    WHEN moments.done_position IS NOT NULL THEN ended.status
     WHEN session_spans.ended THEN 'dangling'
     ELSE 'in_progress'
   END AS status,
-  counted.status_reason,
-  counted.input_tokens,
-  counted.output_tokens,
-  coalesce(counted.total_tokens, counted.input_tokens + counted.output_tokens) AS total_tokens,
-  TRY_CAST(counted.input ->> '$.text_tokens' AS BIGINT) AS input_text_tokens,
-  TRY_CAST(counted.input ->> '$.audio_tokens' AS BIGINT) AS input_audio_tokens,
-  TRY_CAST(counted.input ->> '$.image_tokens' AS BIGINT) AS input_image_tokens,
-  TRY_CAST(counted.input ->> '$.cached_tokens' AS BIGINT) AS cached_tokens,
-  TRY_CAST(counted.input ->> '$.cached_tokens_details.text_tokens' AS BIGINT) AS cached_text_tokens,
-  TRY_CAST(counted.input ->> '$.cached_tokens_details.audio_tokens' AS BIGINT) AS cached_audio_tokens,
-  TRY_CAST(counted.input ->> '$.cached_tokens_details.image_tokens' AS BIGINT) AS cached_image_tokens,
-  TRY_CAST(counted.output ->> '$.text_tokens' AS BIGINT) AS output_text_tokens,
-  TRY_CAST(counted.output ->> '$.audio_tokens' AS BIGINT) AS output_audio_tokens,
-  TRY_CAST(counted.output ->> '$.reasoning_tokens' AS BIGINT) AS reasoning_tokens,
-  coalesce(texts.transcript, counted.output_text) AS transcript
+  ended.status_reason,
+  usage_reports.input_tokens,
+  usage_reports.output_tokens,
+  usage_reports.total_tokens,
+  usage_reports.input_text_tokens,
+  usage_reports.input_audio_tokens,
+  usage_reports.input_image_tokens,
+  usage_reports.cached_tokens,
+  usage_reports.cached_text_tokens,
+  usage_reports.cached_audio_tokens,
+  usage_reports.cached_image_tokens,
+  usage_reports.output_text_tokens,
+  usage_reports.output_audio_tokens,
+  usage_reports.reasoning_tokens,
+  usage_reports.cached_tokens / nullif(usage_reports.input_tokens, 0) AS cache_hit_ratio,
+  coalesce(texts.transcript, ended.output_text) AS transcript
 FROM moments
 JOIN response_triggers USING (session_id, response_no)
 JOIN session_spans USING (session_id)
-LEFT JOIN counted USING (session_id, response_no)
+LEFT JOIN ended USING (session_id, response_no)
+LEFT JOIN usage_reports USING (session_id, response_no)
 LEFT JOIN stalls USING (session_id, response_no)
 LEFT JOIN texts USING (session_id, response_no)
 LEFT JOIN voices USING (session_id, response_no)

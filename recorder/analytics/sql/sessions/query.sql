@@ -63,7 +63,6 @@ voices AS (
 joined AS (
   SELECT
     *,
-    facts.opened ->> '$.request.target' AS target,
     [json_extract_string(header, '$[1]') FOR header IN json_extract(facts.opened, '$.request.headers[*]')
       IF lower(json_extract_string(header, '$[0]')) = 'user-agent'][1] AS user_agent,
     TRY_CAST(facts.closed ->> '$.status' AS INTEGER) AS refusal_status,
@@ -90,10 +89,7 @@ SELECT
     CAST(joined.opened_at AS TIMESTAMPTZ), TRY_CAST(joined.opened ->> '$.opened_at' AS TIMESTAMPTZ)
   )) AS DATE) AS date,
   joined.opened ->> '$.source' AS source,
-  coalesce(
-    joined.model,
-    url_decode(nullif(regexp_extract(joined.target, '[?&](?:model|deployment)=([^&#]*)', 1), ''))
-  ) AS model,
+  joined.model,
   joined.voice,
   joined.user_agent,
   joined.opened ->> '$.upstream' AS upstream,
