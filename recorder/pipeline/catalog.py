@@ -108,11 +108,9 @@ class Catalog:
         """Hand what changed to the engine: all of it at once, so that no query sees a session twice or not at all."""
         if not (self._files_changed or self._rows_changed):
             return
-        files, old = (
-            _data_files(self.data_dir, self._manifests.sessions.values()) if self._files_changed else (None, None)
-        )
+        files, old = _data_files(self.data_dir, self._manifests.counting) if self._files_changed else (None, None)
         self._engine.update(files=files, by_name=old, live=self._live.data_sets() if self._rows_changed else None)
-        self._names = [_name_of(manifest) for manifest in self._manifests.sessions.values()]
+        self._names = [_name_of(key, manifest.sessions[key]) for key, manifest in self._manifests.sessions.items()]
         self._names += [_name_of_live(session) for session in self._live.sessions.values()]
         self._files_changed = self._rows_changed = False
 
@@ -183,7 +181,8 @@ class Catalog:
             place = self._find(session_id)
             if isinstance(place, LiveSession):
                 return _frame(segments.between(place.tables.events(), after, until))
-        return _frame(segments.read_events(self.data_dir, place.files, after=after, until=until))
+        whose = _only(place, session_id)
+        return _frame(segments.read_events(self.data_dir, place.files, session_id=whose, after=after, until=until))
 
     def recorded_events(self, session_id: str) -> list[RecordedEvent]:
         """A session's events with their parts: what replay, export and projections work on.
@@ -217,8 +216,9 @@ class Catalog:
         for _ in range(_ATTEMPTS):
             place = self._find(session_id)
             if isinstance(place, Manifest):
-                rows = segments.read_events(self.data_dir, place.files, after=after, until=until)
-                parts = segments.read_parts(self.data_dir, place.files, after=after, until=until)
+                whose = _only(place, session_id)
+                rows = segments.read_events(self.data_dir, place.files, session_id=whose, after=after, until=until)
+                parts = segments.read_parts(self.data_dir, place.files, session_id=whose, after=after, until=until)
                 return segments.recorded_events(rows, parts)
             known = place.tables.count  # no more than the other methods show
             try:
@@ -238,11 +238,15 @@ def _frame(table: Any) -> pl.DataFrame:
     return frame
 
 
-def _name_of(manifest: Manifest) -> _Name:
-    facts = manifest.facts
+def _only(manifest: Manifest, session_id: str) -> str | None:
+    """The session whose rows are to be told from others in the manifest's files; None where there are no others."""
+    return None if manifest.only == session_id else session_id
+
+
+def _name_of(session_id: str, facts: dict[str, Any]) -> _Name:
     opened_at_ns = facts.get("opened_at_ns")
     newness = facts.get("sealed_at_ns", 0) if opened_at_ns is None else opened_at_ns
-    return _Name(manifest.session_id, facts.get("server_session_id"), (newness, manifest.session_id))
+    return _Name(session_id, facts.get("server_session_id"), (newness, session_id))
 
 
 def _name_of_live(session: LiveSession) -> _Name:

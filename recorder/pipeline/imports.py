@@ -13,8 +13,9 @@ import msgspec
 from recorder.errors import ImportFormatError, StoreError, UsageError
 from recorder.formats.jsonl import SUFFIXES, Recording, open_recording
 from recorder.pipeline.seal import write_segments
-from recorder.store import layout, manifests
+from recorder.store import layout
 from recorder.store.journal import list_journals
+from recorder.store.manifests import ManifestCache
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,10 @@ class _Importer:
     def __init__(self, data_dir: Path) -> None:
         self.results: dict[int, ImportResult] = {}
         self._data_dir = data_dir
-        self._recording = {journal.session_id for journal in list_journals(data_dir)}
+        self._present = {journal.session_id for journal in list_journals(data_dir)}
+        sealed = ManifestCache(data_dir)
+        sealed.refresh()
+        self._present |= sealed.sessions.keys() | sealed.parts.keys()
         self._pending: dict[str, _Pending] = {}
         self._bytes = 0
 
@@ -116,7 +120,7 @@ class _Importer:
             self.results[number] = ImportResult(str(path), "failed", error=error.problem, line=error.line)
             return
         session_id = recording.session_id
-        if session_id in self._pending or session_id in self._recording or manifests.find(self._data_dir, session_id):
+        if session_id in self._pending or session_id in self._present:
             self.results[number] = ImportResult(str(path), "present", session_id)
             return
         self._pending[session_id] = _Pending(number, path, recording)

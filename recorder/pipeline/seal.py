@@ -225,14 +225,15 @@ def commit(data_dir: Path, sessions: Sequence[SessionTables]) -> list[str]:
     }
     layout.create(data_dir)
     with layout.locked(data_dir):
-        fresh = [tables for tables in sessions if manifests.find(data_dir, tables.session_id) is None]
+        sealed = manifests.find_all(data_dir, ids)
+        fresh = [tables for tables in sessions if tables.session_id not in sealed]
         written = [
             _write_files(data_dir, tables, {name: table[tables.session_id] for name, table in derived.items()})
             for tables in fresh
         ]
         layout.sync_directories((data_dir / file.path).parent for manifest in written for file in manifest.files)
         layout.sync_directories(manifests.write(data_dir, manifest) for manifest in written)
-    return [manifest.session_id for manifest in written]
+    return [manifest.name for manifest in written]
 
 
 def _write_files(data_dir: Path, tables: SessionTables, derived: Mapping[str, Any]) -> Manifest:
@@ -248,7 +249,7 @@ def _write_files(data_dir: Path, tables: SessionTables, derived: Mapping[str, An
         "event_count": tables.events().num_rows,
     }
     files = segments.write(data_dir, date, session_id, tables.data_sets() | dict(derived))
-    return Manifest(FORMAT_VERSION, session_id, date, __version__, files, facts)
+    return Manifest(FORMAT_VERSION, session_id, date, __version__, {session_id: facts}, files)
 
 
 def opened_at_ns(tables: SessionTables) -> int | None:

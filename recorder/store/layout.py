@@ -1,11 +1,12 @@
 """Where things lie in a data directory, and the one way finished files come into being there.
 
     DATA/journal/<session>.journal                           what running sessions said, byte for byte
-    DATA/segments/<data_set>/date=YYYY-MM-DD/<session>.parquet
-    DATA/manifests/date=YYYY-MM-DD/<session>.json            written last: what it names exists, nothing else does
+    DATA/segments/<data_set>/date=YYYY-MM-DD/<name>.parquet
+    DATA/manifests/date=YYYY-MM-DD/<name>.json               written last: what it names exists, nothing else does
     DATA/quarantine/<session>.journal, .txt                  journals that could not be sealed, and why
     DATA/write.lock                                          held while segments are written
 
+A name is a session's id, that and a part's number (`<session>.00003`), or `compact-<digest>`.
 A file appears whole or not at all: it is written under a temporary name, synced, and renamed.
 """
 
@@ -23,7 +24,11 @@ from recorder.errors import StoreError
 from recorder.store.journal import journal_directory
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_NAME: Final = re.compile(rf"{_UUID.pattern}(\.\d{{5,}})?|compact-[0-9a-f]{{8,64}}")
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+COMPACT: Final = "compact-"
+"""How the names of files begin that hold many sessions."""
 
 
 def is_session_id(text: str) -> bool:
@@ -68,20 +73,27 @@ def manifests(data_dir: Path) -> Path:
     return data_dir / "manifests"
 
 
-def segment_path(data_set: str, date: str, session_id: str) -> str:
-    """A session's file of one data set, relative to the data directory."""
-    return f"segments/{data_set}/date={_checked_date(date)}/{_checked_id(session_id)}.parquet"
+def part_name(session_id: str, part: int) -> str:
+    """What a sealed part of a running session is called."""
+    return f"{session_id}.{part:05d}"
 
 
-def manifest_path(date: str, session_id: str) -> str:
-    """A session's manifest, relative to the data directory."""
-    return f"manifests/date={_checked_date(date)}/{_checked_id(session_id)}.json"
+def segment_path(data_set: str, date: str, name: str) -> str:
+    """A data file, relative to the data directory; named after the manifest that it was written for."""
+    return f"segments/{data_set}/date={_checked_date(date)}/{_checked_name(name)}.parquet"
 
 
-def _checked_id(session_id: str) -> str:
-    if not is_session_id(session_id):
-        raise StoreError(f"{session_id!r} is not a session id (a UUID in lower case)")
-    return session_id
+def manifest_path(date: str, name: str) -> str:
+    """A manifest, relative to the data directory."""
+    return f"manifests/date={_checked_date(date)}/{_checked_name(name)}.json"
+
+
+def _checked_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise StoreError(
+            f"{name!r} is not a session id (a UUID in lower case), nor the name of a part or compacted file"
+        )
+    return name
 
 
 def _checked_date(date: str) -> str:

@@ -1,12 +1,22 @@
-"""Manifests: one small JSON file for each sealed session, naming its data files. What no manifest names is not there.
+"""Manifests: small JSON files that name the data files which count. What no manifest names is not there.
 
-They are written last, by rename, and never change afterwards. Readers list manifests, never data files.
+They are written last, by rename, and never change afterwards. Readers list manifests, never data files. A manifest
+counts unless another one that is listed names it in `replaces`: so one rename puts a whole session in the place of its
+parts, or one large file in the place of many small ones. What is replaced goes later (`GRACE_SECONDS`), data files
+first and their manifest last, and never after the manifest that replaces it.
+
+    <session>.json            a closed session
+    <session>.<part>.json     a sealed part of a session that still runs: no derived rows
+    compact-<digest>.json     many sessions
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -19,28 +29,57 @@ from recorder.store.segments import SegmentFile
 
 _SUFFIX: Final = ".json"
 _DATE: Final = "date="
+GRACE_SECONDS: Final = 60.0
+"""What a new manifest replaces stays for at least so long: whoever lists meanwhile sees the one or the other, and can
+open the files it names."""
+
 _SETTLED_NS: Final = 2_000_000_000  # coarser than the time stamps of any file system in use
 
 
-class Manifest(msgspec.Struct, frozen=True):
-    """What a sealed session consists of.
+class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which data files belong together, and whose rows they hold.
 
     Attributes:
-        format_version: of its data files.
-        session_id: whose.
-        date: the partition it lies in: the UTC day on which it opened, or on which an untimed import was made.
+        format_version: of the manifest and its data files.
+        name: the file's stem, unique in the store; its own data files are named alike.
+        date: the partition it lies in: the UTC day on which its sessions opened, or on which untimed imports were made.
         recorder_version: what wrote it.
-        files: its data files; a data set without rows has none.
-        facts: small things worth knowing without opening a file: `opened_at_ns`, `server_session_id`, `source`,
-            `event_count`, `sealed_at_ns`.
+        sessions: by id, small things worth knowing without opening a file: `opened_at_ns`, `server_session_id`,
+            `source`, `event_count`, `sealed_at_ns`.
+        files: its data files, possibly several of a data set, in the order of their rows; a data set without rows has
+            none.
+        replaces: names of manifests that do not count any more.
+        part: the number of a part, from 0; None for whole sessions.
+        resume: of a part: where decoding goes on, as `protocol.checkpoint` writes it.
     """
 
     format_version: int
+    name: str
+    date: str
+    recorder_version: str
+    sessions: dict[str, dict[str, Any]]
+    files: tuple[SegmentFile, ...]
+    replaces: tuple[str, ...] = ()
+    part: int | None = None
+    resume: bytes = b""
+
+    @property
+    def only(self) -> str | None:
+        """The id of its session if it has but one: then no row needs to be asked whose it is not."""
+        return next(iter(self.sessions)) if len(self.sessions) == 1 else None
+
+
+class _ManifestV1(msgspec.Struct):
+    """As format version 1 had it: one manifest for one session."""
+
     session_id: str
     date: str
     recorder_version: str
     files: tuple[SegmentFile, ...]
     facts: dict[str, Any] = {}
+
+    def upcast(self) -> Manifest:
+        return Manifest(1, self.session_id, self.date, self.recorder_version, {self.session_id: self.facts}, self.files)
 
 
 class _Version(msgspec.Struct):
@@ -48,8 +87,8 @@ class _Version(msgspec.Struct):
 
 
 def write(data_dir: Path, manifest: Manifest) -> Path:
-    """Write a manifest; from here on its session is sealed. The caller syncs the directory that is returned."""
-    target = data_dir / layout.manifest_path(manifest.date, manifest.session_id)
+    """Write a manifest; from here on it counts. The caller syncs the directory that is returned."""
+    target = data_dir / layout.manifest_path(manifest.date, manifest.name)
     layout.make_directory(target.parent)
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
     layout.write_file(target, lambda file: file.write(text))
@@ -69,30 +108,63 @@ def read(path: Path) -> Manifest:
         version = msgspec.json.decode(text, type=_Version).format_version
         if version > FORMAT_VERSION:
             raise NewerFormatError(str(path), version, FORMAT_VERSION)
+        if version == 1:
+            return msgspec.json.decode(text, type=_ManifestV1).upcast()
         return msgspec.json.decode(text, type=Manifest)
     except msgspec.MsgspecError as error:
         raise StoreError(f"{path} is damaged: {error}", hint="Move it away; its session is lost to queries.") from error
 
 
 def find(data_dir: Path, session_id: str) -> Path | None:
-    """The path of a session's manifest, whatever its date; None while it is not sealed."""
-    name = session_id + _SUFFIX
-    for directory in _dates(data_dir):
-        path = directory / name
-        if path.exists():
-            return path
-    return None
+    """The path of the manifest that holds a closed session, whatever its date; None while it is not sealed."""
+    return find_all(data_dir, [session_id]).get(session_id)
+
+
+def find_all(data_dir: Path, session_ids: Iterable[str]) -> dict[str, Path]:
+    """The paths of the manifests that hold these closed sessions, by id; those that are not sealed are left out.
+
+    Raises:
+        StoreError: a compacted manifest is damaged, or of a newer version.
+    """
+    wanted = set(session_ids)
+    found: dict[str, Path] = {}
+    directories = _dates(data_dir)
+    for directory in directories:
+        found |= {one: directory / (one + _SUFFIX) for one in wanted if (directory / (one + _SUFFIX)).exists()}
+    for path in (path for directory in directories for path in _compacted(directory)):
+        if not wanted - found.keys():
+            break
+        found |= dict.fromkeys((wanted - found.keys()) & _sessions_in(path), path)
+    return found
+
+
+def _compacted(directory: Path) -> list[Path]:
+    with os.scandir(directory) as entries:
+        names = [entry.name for entry in entries]
+    return [directory / name for name in names if name.startswith(layout.COMPACT) and name.endswith(_SUFFIX)]
+
+
+def _sessions_in(path: Path) -> frozenset[str]:
+    try:
+        return _sessions_as_of(path, path.stat().st_mtime_ns)
+    except FileNotFoundError:  # replaced and gone: what replaced it came before
+        return frozenset()
+
+
+@lru_cache(maxsize=1024)
+def _sessions_as_of(path: Path, _mtime_ns: int) -> frozenset[str]:
+    return frozenset(read(path).sessions)
 
 
 def list_manifests(data_dir: Path) -> list[Manifest]:
-    """Every sealed session, by session id.
+    """Every manifest that counts and holds closed sessions, by name.
 
     Raises:
         StoreError: a manifest is damaged, or of a newer version.
     """
     cache = ManifestCache(data_dir)
     cache.refresh()
-    return [cache.sessions[session_id] for session_id in sorted(cache.sessions)]
+    return sorted(cache.counting, key=lambda manifest: manifest.name)
 
 
 def _dates(data_dir: Path) -> list[Path]:
@@ -104,7 +176,7 @@ def _dates(data_dir: Path) -> list[Path]:
 
 
 class _Known(NamedTuple):
-    mtime_ns: int
+    written: tuple[int, int]
     manifest: Manifest
 
 
@@ -126,20 +198,29 @@ class _Day:
         mtime_ns = self.path.stat().st_mtime_ns
         if mtime_ns == self._settled_mtime_ns:
             return False
-        with os.scandir(self.path) as entries:
-            files = [entry for entry in entries if entry.name.endswith(_SUFFIX) and not entry.name.startswith(".")]
-        found = {entry.name: self._read(entry) for entry in files}
+        found = self._list()
         changed = found != self.known
         self.known = found
         self._settled_mtime_ns = mtime_ns if looked_at_ns - mtime_ns > _SETTLED_NS else -1
         return changed
 
+    def _list(self) -> dict[str, _Known]:
+        """Every manifest there is. One that goes while we list has been replaced for `GRACE_SECONDS`, or was erased."""
+        found = {}
+        with os.scandir(self.path) as entries:
+            for entry in entries:
+                if entry.name.endswith(_SUFFIX) and not entry.name.startswith("."):
+                    with contextlib.suppress(FileNotFoundError):
+                        found[entry.name] = self._read(entry)
+        return found
+
     def _read(self, entry: os.DirEntry[str]) -> _Known:
-        written_ns = entry.stat().st_mtime_ns
+        status = entry.stat()
+        written = status.st_mtime_ns, status.st_ino
         known = self.known.get(entry.name)
-        if known is not None and known.mtime_ns == written_ns:
+        if known is not None and known.written == written:
             return known
-        return _Known(written_ns, read(Path(entry.path)))
+        return _Known(written, read(Path(entry.path)))
 
 
 class ManifestCache:
@@ -148,11 +229,17 @@ class ManifestCache:
     Not safe for use from several threads.
 
     Attributes:
-        sessions: the sealed sessions by id.
+        sessions: closed sessions by id: the manifest that holds each.
+        parts: of sessions that are not closed: the manifests of their sealed parts, in order.
+        counting: the manifests that count, but for those of parts.
+        replaced: by name, manifests that do not count any more; they and their files are to be removed.
     """
 
     def __init__(self, data_dir: Path) -> None:
         self.sessions: dict[str, Manifest] = {}
+        self.parts: dict[str, list[Manifest]] = {}
+        self.counting: list[Manifest] = []
+        self.replaced: dict[str, Manifest] = {}
         self._data_dir = data_dir
         self._days: dict[Path, _Day] = {}
 
@@ -167,9 +254,18 @@ class ManifestCache:
         for path in gone:
             del self._days[path]
         changed = [day.refresh() for day in (self._days.setdefault(path, _Day(path)) for path in paths)]
-        if gone or any(changed):
-            self.sessions = {
-                known.manifest.session_id: known.manifest for path in paths for known in self._days[path].known.values()
-            }
-            return True
-        return False
+        if not gone and not any(changed):
+            return False
+        self._sort([known.manifest for path in paths for known in self._days[path].known.values()])
+        return True
+
+    def _sort(self, listed: list[Manifest]) -> None:
+        names = {name for manifest in listed for name in manifest.replaces}
+        self.replaced = {manifest.name: manifest for manifest in listed if manifest.name in names}
+        self.counting = [each for each in listed if each.name not in names and each.part is None]
+        self.sessions = {session_id: each for each in self.counting for session_id in each.sessions}
+        self.parts = {}
+        for each in sorted(listed, key=lambda manifest: manifest.part or 0):
+            if each.part is not None and each.name not in names:
+                for session_id in each.sessions.keys() - self.sessions.keys():
+                    self.parts.setdefault(session_id, []).append(each)

@@ -1,4 +1,4 @@
-"""The Parquet schemas of the store's data sets, format version 1.
+"""The Parquet schemas of the store's data sets, format version 2.
 
 A segment holds whole sessions. `events` holds every event but the audio appends, which have `appends` of their
 own (87 % of all rows; without them the rest is scanned twice as fast), and `parts` the binary values that were cut
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from recorder.protocol.envelope import RecordedEvent
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 APPEND_TYPES = frozenset({"input_audio_buffer.append"})
 """Types whose rows go to the data set `appends`."""

@@ -32,7 +32,7 @@ _WIRE_TEXT: Final = frozenset({"payload"})  # every value differs: a dictionary 
 
 
 class SegmentFile(msgspec.Struct, frozen=True):
-    """One data file of a session, as its manifest names it.
+    """One data file, as its manifest names it.
 
     Attributes:
         data_set: "events", "appends", "parts", or the name of a model.
@@ -131,22 +131,22 @@ def split(table: pa.Table, session_ids: Sequence[str]) -> dict[str, pa.Table]:
     return {session_id: table.filter(pc.equal(table["session_id"], session_id)) for session_id in session_ids}
 
 
-def write(data_dir: Path, date: str, session_id: str, tables: Mapping[str, pa.Table]) -> tuple[SegmentFile, ...]:
-    """Write a session's data files; those that would be empty are left out.
+def write(data_dir: Path, date: str, name: str, tables: Mapping[str, pa.Table]) -> tuple[SegmentFile, ...]:
+    """Write a manifest's data files; those that would be empty are left out.
 
     They count for nothing until a manifest names them. The caller holds `layout.locked` and syncs the directories.
 
     Args:
         data_dir: the store.
         date: the partition, YYYY-MM-DD.
-        session_id: whose rows these are.
+        name: the manifest's.
         tables: rows by data set, in the order in which they shall stand.
     """
     files = []
     for data_set, table in sorted(tables.items()):
         if not table.num_rows:
             continue
-        path = layout.segment_path(data_set, date, session_id)
+        path = layout.segment_path(data_set, date, name)
         target = data_dir / path
         layout.make_directory(target.parent)
         layout.write_file(target, lambda file, table=table: _write_parquet(table, file))  # type: ignore[misc]
@@ -202,14 +202,21 @@ def _rows_a_group(table: pa.Table) -> int:
 
 
 def read(
-    data_dir: Path, files: Iterable[SegmentFile], data_set: str, *, after: int = -1, until: int | None = None
+    data_dir: Path,
+    files: Iterable[SegmentFile],
+    data_set: str,
+    *,
+    session_id: str | None = None,
+    after: int = -1,
+    until: int | None = None,
 ) -> pa.Table | None:
-    """The rows of one data set among a session's files, or None where it has none.
+    """The rows of one data set among a manifest's files, or None where it has none.
 
     Args:
         data_dir: the store.
-        files: the session's, from its manifest.
+        files: from the manifest.
         data_set: which.
+        session_id: whose rows, where the files hold those of several sessions; None for all.
         after: only rows whose position is greater (for data sets that have positions).
         until: only rows whose position is not greater.
 
@@ -217,18 +224,21 @@ def read(
         StoreError: a file is missing or damaged.
         NewerFormatError: a newer version wrote it.
     """
-    filters = [("position", ">", after)] if after >= 0 else []
+    filters: list[tuple[str, str, Any]] = [("position", ">", after)] if after >= 0 else []
     if until is not None:
         filters.append(("position", "<=", until))
-    for file in files:
-        if file.data_set == data_set:
-            path = data_dir / file.path
-            try:
-                _check_version(path)
-                return pq.read_table(path, partitioning=None, filters=filters or None)
-            except (OSError, pa.ArrowException) as error:
-                raise StoreError(f"cannot read {path}: {error}", hint="`recorder verify` checks a store.") from error
-    return None
+    if session_id is not None:
+        filters.append(("session_id", "=", session_id))
+    tables = [_read_file(data_dir / file.path, filters) for file in files if file.data_set == data_set]
+    return pa.concat_tables(tables, promote_options="default") if tables else None
+
+
+def _read_file(path: Path, filters: list[tuple[str, str, Any]]) -> pa.Table:
+    try:
+        _check_version(path)
+        return pq.read_table(path, partitioning=None, filters=filters or None)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"cannot read {path}: {error}", hint="`recorder verify` checks a store.") from error
 
 
 def _check_version(path: Path) -> None:
@@ -245,25 +255,43 @@ def rows(table: pa.Table) -> Iterator[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
-def read_events(data_dir: Path, files: Sequence[SegmentFile], *, after: int = -1, until: int | None = None) -> pa.Table:
+def read_events(
+    data_dir: Path,
+    files: Sequence[SegmentFile],
+    *,
+    session_id: str | None = None,
+    after: int = -1,
+    until: int | None = None,
+) -> pa.Table:
     """A session's events, audio appends included, in the order of their positions.
 
     Args:
         data_dir: the store.
-        files: the session's, from its manifest.
+        files: those that hold it, from its manifest.
+        session_id: whose rows, where the files hold those of several sessions.
         after: only positions greater than this.
         until: only positions up to this.
 
     Raises:
         StoreError: a file is missing or damaged, or of a newer version.
     """
-    tables = [read(data_dir, files, data_set, after=after, until=until) for data_set in ("events", "appends")]
+    tables = [
+        read(data_dir, files, data_set, session_id=session_id, after=after, until=until)
+        for data_set in ("events", "appends")
+    ]
     return concat([EVENTS.empty_table(), *(table for table in tables if table is not None)]).sort_by("position")
 
 
-def read_parts(data_dir: Path, files: Sequence[SegmentFile], *, after: int = -1, until: int | None = None) -> pa.Table:
+def read_parts(
+    data_dir: Path,
+    files: Sequence[SegmentFile],
+    *,
+    session_id: str | None = None,
+    after: int = -1,
+    until: int | None = None,
+) -> pa.Table:
     """The parts of a session's events; arguments and errors as in `read_events`."""
-    table = read(data_dir, files, "parts", after=after, until=until)
+    table = read(data_dir, files, "parts", session_id=session_id, after=after, until=until)
     return PARTS.empty_table() if table is None else table
 
 

@@ -163,7 +163,7 @@ def test_a_newer_manifest_is_refused(data_dir: Path) -> None:
     layout.create(data_dir)
     room = data_dir / "manifests" / "date=2026-01-31"
     room.mkdir()
-    (room / "x.json").write_text('{"format_version": 2}')
+    (room / "x.json").write_text('{"format_version": 99}')
 
     with pytest.raises(NewerFormatError):
         Catalog(data_dir)

@@ -121,7 +121,7 @@ def test_many_files_go_in_batches(data_dir: Path, tmp_path: Path, monkeypatch: p
 
     assert statuses(results) == ["imported"] * 7
     assert told == [(n, 7) for n in range(1, 8)]
-    assert len({manifest.session_id for manifest in manifests.list_manifests(data_dir)}) == 7
+    assert len({manifest.name for manifest in manifests.list_manifests(data_dir)}) == 7
 
 
 def test_one_that_breaks_a_model_does_not_spoil_its_batch(

@@ -40,8 +40,8 @@ def contents(data_dir: Path) -> dict[str, bytes]:
     """Every data file; and of manifests what does not depend on when they were written."""
     found = {str(path.relative_to(data_dir)): path.read_bytes() for path in data_dir.rglob("*.parquet")}
     for manifest in manifests.list_manifests(data_dir):
-        facts = manifest.facts | {"sealed_at_ns": 0}
-        found[manifest.session_id] = msgspec.json.encode(msgspec.structs.replace(manifest, facts=facts))
+        sessions = {key: facts | {"sealed_at_ns": 0} for key, facts in manifest.sessions.items()}
+        found[manifest.name] = msgspec.json.encode(msgspec.structs.replace(manifest, sessions=sessions))
     return found
 
 
@@ -54,12 +54,12 @@ def test_a_journal_becomes_files_and_goes(data_dir: Path, new_journal: Callable[
     assert list_journals(data_dir) == []
     assert stored(data_dir, journal.session_id) == events
     manifest = sealed(data_dir, journal.session_id)
-    assert (manifest.date, manifest.format_version) == ("2026-01-31", 1)
+    assert (manifest.date, manifest.format_version) == ("2026-01-31", 2)
     assert {"events", "appends", "parts", "sessions", "responses"} <= {file.data_set for file in manifest.files}
     assert all((data_dir / file.path).stat().st_size == file.bytes for file in manifest.files)
-    assert manifest.facts["source"] == "proxy"
-    assert manifest.facts["opened_at_ns"] == 1_769_860_800_000_000_000
-    assert manifest.facts["event_count"] == len(events)
+    assert manifest.sessions[journal.session_id]["source"] == "proxy"
+    assert manifest.sessions[journal.session_id]["opened_at_ns"] == 1_769_860_800_000_000_000
+    assert manifest.sessions[journal.session_id]["event_count"] == len(events)
 
 
 def test_messages_come_back_byte_for_byte(data_dir: Path, new_journal: Callable[..., Any]) -> None:
@@ -157,7 +157,7 @@ def test_a_crash_at_any_step_loses_and_doubles_nothing(
             with contextlib.suppress(CrashError):
                 seal_all(store)
                 crashed = False
-        listed = {manifest.session_id for manifest in manifests.list_manifests(store)}
+        listed = {manifest.name for manifest in manifests.list_manifests(store)}
         assert path.exists() or listed == {journal.session_id}, f"lost at step {number}"
         seal_all(store)
         assert contents(store) == expected, f"differs after a crash at step {number}"
@@ -181,7 +181,7 @@ def test_two_sealers_at_once(data_dir: Path, new_journal: Callable[..., Any]) ->
         thread.join()
 
     ids = {journal.session_id for journal in journals}
-    assert {manifest.session_id for manifest in manifests.list_manifests(data_dir)} == ids
+    assert {manifest.name for manifest in manifests.list_manifests(data_dir)} == ids
     assert [report.quarantined | report.postponed for report in reports] == [{}, {}]
     assert list_journals(data_dir) == []
     for manifest in manifests.list_manifests(data_dir):

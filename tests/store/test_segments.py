@@ -104,6 +104,35 @@ def test_after_gives_later_positions_only(tmp_path: Path) -> None:
     assert rows["position"].to_pylist() == [8, 9]
 
 
+def test_several_files_of_a_data_set_are_read_as_one(tmp_path: Path) -> None:
+    layout.create(tmp_path)
+    files: list[segments.SegmentFile] = []
+    for part, rows in enumerate([[event(0), append(1)], [append(2)], [event(3), append(4)]]):
+        tables = segments.collect(SESSION, rows).data_sets()
+        files += segments.write(tmp_path, DATE, layout.part_name(SESSION, part), tables)
+
+    assert segments.read_events(tmp_path, files)["position"].to_pylist() == [0, 1, 2, 3, 4]
+    assert segments.read_events(tmp_path, files, after=0, until=3)["position"].to_pylist() == [1, 2, 3]
+    assert segments.read_parts(tmp_path, files)["position"].to_pylist() == [1, 2, 4]
+
+
+def test_a_session_is_told_from_others_in_the_same_file(tmp_path: Path) -> None:
+    layout.create(tmp_path)
+    mine, other = [event(0), append(1)], [event(0), append(1), event(2)]
+    for each in other:
+        each.session_id = OTHER
+    tables = [segments.collect(SESSION, mine).data_sets(), segments.collect(OTHER, other).data_sets()]
+    merged = {name: segments.concat(each[name] for each in tables) for name in tables[0]}
+    files = segments.write(tmp_path, DATE, "compact-0123abcd", merged)
+
+    rows = segments.read_events(tmp_path, files, session_id=OTHER, after=0)
+    parts = segments.read_parts(tmp_path, files, session_id=SESSION)
+
+    assert rows["session_id"].to_pylist() == [OTHER] * 2
+    assert rows["position"].to_pylist() == [1, 2]
+    assert parts["session_id"].to_pylist() == [SESSION]
+
+
 def test_big_parts_make_small_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "_PART_BYTES_A_GROUP", 4_000)
 
