@@ -76,6 +76,21 @@ class EventNotFoundError(RecorderError):
         self.position = position
 
 
+class AudioRemovedError(RecorderError):
+    """A message cannot be given back whole: its audio was removed from the store."""
+
+    exit_code = 3
+    http_status = 410
+
+    def __init__(self, session_id: str, position: int) -> None:
+        super().__init__(
+            f"the audio of event {position} of session {session_id} was removed from the store",
+            hint="All else of the event is there: `recorder events` shows it.",
+        )
+        self.session_id = session_id
+        self.position = position
+
+
 class QueryError(RecorderError):
     """The user's SQL failed, or is not allowed (only reading is)."""
 

@@ -26,6 +26,7 @@ from recorder.analytics.sandbox import objection
 from recorder.errors import QueryError
 from recorder.protocol.event_types import VOCABULARY
 from recorder.store import schema
+from recorder.store.upcast import SQL
 
 # The SQL in this module is put together from model files, column names and paths that are our own, quoted where they
 # could be anything; values of users travel as parameters.
@@ -107,9 +108,9 @@ def _database(process: int, threads: int | None) -> duckdb.DuckDBPyConnection:  
 class Engine:
     """SQL over segment files and running sessions.
 
-    Views: `events` (with the appends), `parts`, `event_types`, and one per stored model. Each is the union of its
-    files and its live rows; one without either is empty and typed. Safe for use from several threads: a query sees
-    either all or nothing of an update.
+    Views: `events` (with the appends), `parts`, `audio`, `event_types`, and one per stored model. Each is the union of
+    its files and its live rows; one without either is empty and typed. Safe for use from several threads: a query
+    sees either all or nothing of an update.
     """
 
     def __init__(
@@ -168,7 +169,7 @@ class Engine:
         """Replace files and live rows of data sets, all at once: no query sees a part of it.
 
         Args:
-            files: data set → its segment files. Data sets: events, appends, parts, and the stored models.
+            files: data set → its segment files. Data sets: events, appends, parts, audio, and the stored models.
             live: data set → its rows of running sessions. Columns that they lack are NULL.
             by_name: data sets some of whose files lack columns, as older versions wrote them; the columns are
                 matched file by file then, which opens every file.
@@ -265,7 +266,12 @@ class Engine:
         if data_set not in self._by_name:
             return f"SELECT {columns} FROM read_parquet([{paths}], hive_partitioning = false)"
         found = f"FROM read_parquet([{paths}], hive_partitioning = false, union_by_name = true)"
-        return f"SELECT {columns} FROM ({found} UNION ALL BY NAME (FROM {_live(data_set)} LIMIT 0))"
+        upcast = ", ".join(
+            f"coalesce({name}, {sql}) AS {name}" for (whose, name), sql in SQL.items() if whose == data_set
+        )
+        replace = f" REPLACE ({upcast})" if upcast else ""
+        rows = f"{found} UNION ALL BY NAME (FROM {_live(data_set)} LIMIT 0)"
+        return f"SELECT {columns} FROM (SELECT *{replace} FROM ({rows}))"
 
 
 def _event_types() -> pa.Table:
@@ -293,8 +299,9 @@ def _view_columns() -> dict[str, dict[str, str]]:
     """Data set → column → DuckDB type."""
     events = {field.name: _ARROW_TYPES[str(field.type)] for field in schema.EVENTS}
     parts = {field.name: _ARROW_TYPES[str(field.type)] for field in schema.PARTS}
+    audio = {field.name: _ARROW_TYPES[str(field.type)] for field in schema.AUDIO}
     tables = {name: {column.name: column.type for column in model.columns} for name, model in stored_models().items()}
-    return {"events": events, "appends": events, "parts": parts, **tables}
+    return {"events": events, "appends": events, "parts": parts, "audio": audio, **tables}
 
 
 def _view(data_set: str) -> str:
@@ -336,7 +343,7 @@ def _refuse_all_but_reading(cursor: duckdb.DuckDBPyConnection, sql: str) -> None
     tree = json.loads(row[0]) if row else {"error": True}
     refusal = str(tree.get("error_message", "the query cannot be checked")) if tree.get("error") else objection(tree)
     if refusal:
-        raise QueryError(refusal, hint="Read the views: events, parts, sessions, responses, turns, items, …")
+        raise QueryError(refusal, hint="Read the views: events, parts, audio, sessions, responses, turns, items, …")
 
 
 @contextmanager

@@ -45,7 +45,7 @@ def query(
 ) -> None:
     """Ask in SQL (DuckDB's), read only.
 
-    The views cover what is sealed and what is running: `events`, `parts`, and the tables made from them, `sessions`,
+    The views cover what is sealed and what is running: `events`, `parts`, `audio`, and the tables made from them, `sessions`,
     `turns`, `responses`, `interruptions` … A notice on stderr says when rows were left out.
     """
     if as_csv and as_json:

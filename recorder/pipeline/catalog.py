@@ -115,7 +115,7 @@ class Catalog:
         self._files_changed = self._rows_changed = False
 
     def query(self, sql: str, parameters: list[Any] | None = None) -> pl.DataFrame:
-        """Rows of trusted SQL over the views `events`, `parts`, `event_types`, and one for each model.
+        """Rows of trusted SQL over the views `events`, `parts`, `audio`, `event_types`, and one for each model.
 
         Args:
             sql: one SELECT; `?` stands for parameters.
@@ -198,8 +198,9 @@ class Catalog:
         Raises:
             SessionNotFoundError: there is no such session.
             EventNotFoundError: it has no event at that position.
+            AudioRemovedError: its audio was removed from the store.
         """
-        for event in self._recorded_events(session_id, position - 1, position) if position >= 0 else ():
+        for event in self._recorded_events(session_id, position - 1, position, whole=True) if position >= 0 else ():
             return event.message()
         self._find(session_id)
         raise EventNotFoundError(session_id, position)
@@ -211,7 +212,9 @@ class Catalog:
             raise SessionNotFoundError(session_id)
         return place
 
-    def _recorded_events(self, session_id: str, after: int, until: int | None) -> Iterator[RecordedEvent]:
+    def _recorded_events(
+        self, session_id: str, after: int, until: int | None, *, whole: bool = False
+    ) -> Iterator[RecordedEvent]:
         """Events with positions after `after` up to `until`. Those of a running session come from its journal."""
         for _ in range(_ATTEMPTS):
             place = self._find(session_id)
@@ -219,7 +222,8 @@ class Catalog:
                 whose = _only(place, session_id)
                 rows = segments.read_events(self.data_dir, place.files, session_id=whose, after=after, until=until)
                 parts = segments.read_parts(self.data_dir, place.files, session_id=whose, after=after, until=until)
-                return segments.recorded_events(rows, parts)
+                audio = segments.read_audio(self.data_dir, place.files, session_id=whose, after=after, until=until)
+                return segments.recorded_events(rows, parts, audio, whole=whole)
             known = place.tables.count  # no more than the other methods show
             try:
                 return iter(

@@ -56,7 +56,7 @@ class LiveSession:
 
     def __init__(self, journal: JournalFile) -> None:
         self.path: Path = journal.path
-        self.tables = SessionTables(journal.session_id)
+        self.tables = SessionTables(journal.session_id, audio=False)
         self.derived: dict[str, Any] = {}
         self.derived_count = 0
         self._derived_at = -PATIENCE_SECONDS

@@ -1,13 +1,14 @@
 """The Parquet schemas of the store's data sets, format version 2.
 
-A segment holds whole sessions. `events` holds every event but the audio appends, which have `appends` of their
-own (87 % of all rows; without them the rest is scanned twice as fast), and `parts` the binary values that were cut
-out of the messages. SQL sees `events` and `appends` as one view, `events`.
+`events` holds every event but the audio appends, which have `appends` of their own (87 % of all rows; without them the
+rest is scanned twice as fast); SQL sees both as one view, `events`. `parts` says what was cut out of which message and
+where it goes back in. The value itself is there too, unless it is audio: that lies in `audio`, in blocks (see
+`audio_blocks`), so that it can be kept for a shorter time than the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
 
 import pyarrow as pa
@@ -51,9 +52,30 @@ PARTS = pa.schema(
         pa.field("json_offset", pa.int64(), nullable=False),
         pa.field("kind", pa.string(), nullable=False),
         pa.field("encoding", pa.string(), nullable=False),
+        pa.field("size_bytes", pa.int64(), nullable=False),
+        pa.field("block_position", pa.int64()),
+        pa.field("block_offset", pa.int64()),
+        pa.field("bytes", pa.binary()),
+    ]
+)
+"""A part has either `bytes`, or the place of its `size_bytes` bytes in the block of that session and position."""
+
+AUDIO = pa.schema(
+    [
+        pa.field("session_id", pa.string(), nullable=False),
+        pa.field("position", pa.int64(), nullable=False),
+        pa.field("last_position", pa.int64(), nullable=False),
+        pa.field("direction", pa.string(), nullable=False),
+        pa.field("codec", pa.string(), nullable=False),
+        pa.field("sample_rate", pa.int32()),
+        pa.field("size_bytes", pa.int64(), nullable=False),
         pa.field("bytes", pa.binary(), nullable=False),
     ]
 )
+"""A block: `size_bytes` bytes of audio of the messages from `position` to `last_position`, coded as `codec` says."""
+
+Place = Callable[[RecordedEvent], tuple[int, int]]
+"""Finds room in a block for an event's audio: the block's position, and where in the block the audio begins."""
 
 _values = attrgetter(*("recorded_at_ns" if name == "recorded_at" else name for name in EVENTS.names))
 
@@ -68,16 +90,29 @@ def events_table(events: Iterable[RecordedEvent]) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=EVENTS)
 
 
-def parts_table(events: Iterable[RecordedEvent]) -> pa.Table:
-    """Rows of the `parts` schema for every part of `events`, in order."""
-    rows = [(event.session_id, event.position, part) for event in events for part in event.parts]
-    arrays = [
-        pa.array([row[0] for row in rows], type=pa.string()),
-        pa.array([row[1] for row in rows], type=pa.int64()),
-        pa.array([row[2].part_no for row in rows], type=pa.int32()),
-        pa.array([row[2].json_offset for row in rows], type=pa.int64()),
-        pa.array([row[2].kind for row in rows], type=pa.string()),
-        pa.array([row[2].encoding for row in rows], type=pa.string()),
-        pa.array([row[2].data for row in rows], type=pa.binary()),
-    ]
+def parts_table(events: Iterable[RecordedEvent], place: Place) -> pa.Table:
+    """Rows of the `parts` schema for every part of `events`, in order.
+
+    Args:
+        events: by position.
+        place: asked once for each event that has audio.
+    """
+    rows = [row for event in events if event.parts for row in _part_rows(event, place)]
+    columns = zip(*rows, strict=True) if rows else [()] * len(PARTS)
+    arrays = [pa.array(values, type=field.type) for values, field in zip(columns, PARTS, strict=True)]
     return pa.Table.from_arrays(arrays, schema=PARTS)
+
+
+def _part_rows(event: RecordedEvent, place: Place) -> Iterator[tuple[object, ...]]:
+    block: int | None = None
+    offset = 0
+    for part in event.parts:
+        size = len(part.data)
+        head = event.session_id, event.position, part.part_no, part.json_offset, part.kind, part.encoding, size
+        if part.kind != "audio":
+            yield *head, None, None, part.data
+            continue
+        if block is None:
+            block, offset = place(event)
+        yield *head, block, offset, None
+        offset += size

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -18,16 +19,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recorder.errors import NewerFormatError, StoreError
+from recorder.errors import AudioRemovedError, NewerFormatError, StoreError
 from recorder.protocol.envelope import Part, RecordedEvent
-from recorder.store import layout
-from recorder.store.schema import APPEND_TYPES, EVENTS, FORMAT_VERSION, PARTS, events_table, parts_table
+from recorder.store import layout, upcast
+from recorder.store.audio_blocks import BlockReader, BlockWriter, Row
+from recorder.store.schema import APPEND_TYPES, AUDIO, EVENTS, FORMAT_VERSION, PARTS, events_table
 
 VERSION_KEY: Final = "recorder.format_version"
 ROW_GROUP: Final = 262_144
-_PART_BYTES_A_GROUP: Final = 64 << 20  # a row group is held in memory: parts are big
+_BYTES_A_GROUP: Final = 64 << 20  # a row group is held in memory: images are big
+_AUDIO_BYTES_A_GROUP: Final = 4 << 20  # who wants one block reads a group
 _BATCH: Final = 8_192
-_SCHEMAS: Final = {"events": EVENTS, "appends": EVENTS, "parts": PARTS}
+_SCHEMAS: Final = {"events": EVENTS, "appends": EVENTS, "parts": PARTS, "audio": AUDIO}
 _WIRE_TEXT: Final = frozenset({"payload"})  # every value differs: a dictionary only costs time
 
 
@@ -35,7 +38,7 @@ class SegmentFile(msgspec.Struct, frozen=True):
     """One data file, as its manifest names it.
 
     Attributes:
-        data_set: "events", "appends", "parts", or the name of a model.
+        data_set: "events", "appends", "parts", "audio", or the name of a model.
         path: relative to the data directory.
         rows: how many rows it has.
         bytes: its size.
@@ -54,15 +57,19 @@ class SegmentFile(msgspec.Struct, frozen=True):
 class SessionTables:
     """Collects one session's events as Arrow tables, so that the Python objects can go.
 
+    Args:
+        session_id: whose.
+        audio: whether to keep audio; without, `audio()` is not to be asked, and all else is the same.
+
     Attributes:
         session_id: whose.
         first: the first event added, without parts; None before.
         count: how many events there are.
         messages: of those, what client and server sent, by direction.
-        parts_bytes: how much their parts hold.
+        parts_bytes: how much their parts hold, audio aside.
     """
 
-    def __init__(self, session_id: str) -> None:
+    def __init__(self, session_id: str, *, audio: bool = True) -> None:
         self.session_id = session_id
         self.first: RecordedEvent | None = None
         self.count = 0
@@ -70,6 +77,7 @@ class SessionTables:
         self.parts_bytes = 0
         self._events: list[pa.Table] = []
         self._parts: list[pa.Table] = []
+        self._blocks = BlockWriter(session_id, keep=audio)
 
     def add(self, events: Sequence[RecordedEvent], *, parts: bool = True) -> None:
         """Add events in the order of their positions; `parts=False` leaves their binary values out."""
@@ -80,7 +88,7 @@ class SessionTables:
         self.messages.update(event.direction for event in events if event.direction != "recorder")
         self._events.append(events_table(events))
         if parts:
-            self._parts.append(parts_table(events))
+            self._parts.append(self._blocks.parts(events))
             self.parts_bytes += self._parts[-1].nbytes
 
     def events(self) -> pa.Table:
@@ -93,15 +101,20 @@ class SessionTables:
         """The parts of all events so far."""
         return pa.concat_tables(self._parts) if self._parts else PARTS.empty_table()
 
+    def audio(self) -> pa.Table:
+        """The audio of all events so far, in blocks."""
+        return self._blocks.blocks()
+
     def drop_parts(self) -> None:
         """Forget the parts; `parts_bytes` still says how much they held."""
         self._parts.clear()
 
     def data_sets(self) -> dict[str, pa.Table]:
-        """The tables as they are stored: `events`, `appends`, `parts`."""
+        """The tables as they are stored: `events`, `appends`, `parts`, `audio`."""
         rows = self.events()
         is_append = pc.fill_null(pc.is_in(rows["type"], value_set=pa.array(sorted(APPEND_TYPES))), fill_value=False)
-        return {"events": rows.filter(pc.invert(is_append)), "appends": rows.filter(is_append), "parts": self.parts()}
+        control, appends = rows.filter(pc.invert(is_append)), rows.filter(is_append)
+        return {"events": control, "appends": appends, "parts": self.parts(), "audio": self.audio()}
 
 
 def collect(session_id: str, events: Iterable[RecordedEvent]) -> SessionTables:
@@ -197,7 +210,8 @@ def _is_whole(kind: pa.DataType) -> bool:
 
 
 def _rows_a_group(table: pa.Table) -> int:
-    groups = max(1, -(-table.nbytes // _PART_BYTES_A_GROUP))
+    most = _AUDIO_BYTES_A_GROUP if table.schema.names == AUDIO.names else _BYTES_A_GROUP
+    groups = max(1, -(-table.nbytes // most))
     return int(min(ROW_GROUP, max(1, -(-table.num_rows // groups))))
 
 
@@ -229,22 +243,31 @@ def read(
         filters.append(("position", "<=", until))
     if session_id is not None:
         filters.append(("session_id", "=", session_id))
-    tables = [_read_file(data_dir / file.path, filters) for file in files if file.data_set == data_set]
+    tables = [_read_file(data_dir / file.path, data_set, filters) for file in files if file.data_set == data_set]
     return pa.concat_tables(tables, promote_options="default") if tables else None
 
 
-def _read_file(path: Path, filters: list[tuple[str, str, Any]]) -> pa.Table:
+def _read_file(path: Path, data_set: str, filters: list[tuple[str, str, Any]]) -> pa.Table:
+    with _reading(path):
+        version = _checked_version(path, pq.read_metadata(path))
+        return upcast.table(
+            data_set, pq.read_table(path, partitioning=None, filters=filters or None), version, to=FORMAT_VERSION
+        )
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
     try:
-        _check_version(path)
-        return pq.read_table(path, partitioning=None, filters=filters or None)
+        yield
     except (OSError, pa.ArrowException) as error:
         raise StoreError(f"cannot read {path}: {error}", hint="`recorder verify` checks a store.") from error
 
 
-def _check_version(path: Path) -> None:
-    found = int((pq.read_metadata(path).metadata or {}).get(VERSION_KEY.encode(), b"0"))
+def _checked_version(path: Path, metadata: pq.FileMetaData) -> int:
+    found = int((metadata.metadata or {}).get(VERSION_KEY.encode(), b"1"))
     if found > FORMAT_VERSION:
         raise NewerFormatError(str(path), found, FORMAT_VERSION)
+    return found
 
 
 def rows(table: pa.Table) -> Iterator[dict[str, Any]]:
@@ -295,17 +318,79 @@ def read_parts(
     return PARTS.empty_table() if table is None else table
 
 
-def recorded_events(events: pa.Table, parts: pa.Table) -> Iterator[RecordedEvent]:
-    """The events that rows were made from: the inverse of `events_table` and `parts_table`.
+def read_audio(
+    data_dir: Path,
+    files: Iterable[SegmentFile],
+    *,
+    session_id: str | None = None,
+    after: int = -1,
+    until: int | None = None,
+) -> Iterator[dict[str, Any]]:
+    """The blocks of audio that events need, by position, read as they are asked for.
+
+    Arguments and errors as in `read_events`.
+    """
+    for file in files:
+        if file.data_set == "audio":
+            yield from _read_blocks(data_dir / file.path, session_id, after, until)
+
+
+def _read_blocks(path: Path, session_id: str | None, after: int, until: int | None) -> Iterator[dict[str, Any]]:
+    with _reading(path), pq.ParquetFile(path) as file:
+        _checked_version(path, file.metadata)
+        for number in range(file.num_row_groups):
+            bounds = _bounds(file.metadata.row_group(number))
+            if bounds["last_position"][1] <= after or (until is not None and bounds["position"][0] > until):
+                continue
+            if session_id is not None and not bounds["session_id"][0] <= session_id <= bounds["session_id"][1]:
+                continue
+            for batch in file.iter_batches(batch_size=1, row_groups=[number]):
+                block = batch.to_pylist()[0]
+                is_of_events = block["last_position"] > after and (until is None or block["position"] <= until)
+                if is_of_events and session_id in {None, block["session_id"]}:
+                    yield block
+
+
+def _bounds(group: pq.RowGroupMetaData) -> dict[str, tuple[Any, Any]]:
+    columns = (group.column(number) for number in range(group.num_columns))
+    return {
+        column.path_in_schema: (column.statistics.min, column.statistics.max)
+        for column in columns
+        if column.statistics is not None and column.statistics.has_min_max
+    }
+
+
+def recorded_events(
+    events: pa.Table, parts: pa.Table, audio: Iterable[Row] = (), *, whole: bool = False
+) -> Iterator[RecordedEvent]:
+    """The events that rows were made from: the inverse of `SessionTables`.
+
+    An event whose audio was removed from the store comes without it, and as redacted.
 
     Args:
         events: of one session, by position.
         parts: theirs, by position and number.
+        audio: theirs, as `read_audio` gives it; read as far as the events are asked for.
+        whole: whether an event without its audio is an error.
+
+    Raises:
+        AudioRemovedError: the audio of an event was removed, and `whole`.
+        StoreError: a block of audio is damaged.
     """
-    pieces: dict[int, list[Part]] = {}
-    for row in rows(parts):
-        part = Part(row["part_no"], row["json_offset"], row["kind"], row["encoding"], row["bytes"])
-        pieces.setdefault(row["position"], []).append(part)
+    blocks = BlockReader(audio)
+    rest = rows(parts)
+    part = next(rest, None)
     for row in rows(events):
+        position = row["position"]
+        kept: list[Part] = []
+        while part is not None and part["position"] <= position:
+            if part["position"] == position:
+                data = blocks.read(part)
+                if data is None and whole:
+                    raise AudioRemovedError(row["session_id"], position)
+                row["redacted"] |= data is None
+                if data is not None:
+                    kept.append(Part(part["part_no"], part["json_offset"], part["kind"], part["encoding"], data))
+            part = next(rest, None)
         row["recorded_at_ns"] = row.pop("recorded_at")
-        yield RecordedEvent(**row, parts=tuple(pieces.get(row["position"], ())))
+        yield RecordedEvent(**row, parts=tuple(kept))

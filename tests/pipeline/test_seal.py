@@ -33,7 +33,7 @@ def sealed(data_dir: Path, session_id: str) -> Manifest:
 def stored(data_dir: Path, session_id: str) -> list[RecordedEvent]:
     files = sealed(data_dir, session_id).files
     rows, parts = segments.read_events(data_dir, files), segments.read_parts(data_dir, files)
-    return list(segments.recorded_events(rows, parts))
+    return list(segments.recorded_events(rows, parts, segments.read_audio(data_dir, files)))
 
 
 def contents(data_dir: Path) -> dict[str, bytes]:

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 from recorder.protocol.envelope import Part, RecordedEvent
-from recorder.store.schema import EVENTS, PARTS, events_table, parts_table
-from recorder.store.segments import recorded_events
+from recorder.store.audio_blocks import BlockWriter
+from recorder.store.schema import AUDIO, EVENTS, PARTS, events_table
+from recorder.store.segments import recorded_events, rows
 
 EVENTS_OF_ALL_KINDS = [
     RecordedEvent("s", 0, "recorder", None, None, "recorder.session_opened", payload="{}"),
@@ -18,14 +19,17 @@ EVENTS_OF_ALL_KINDS = [
 
 
 def test_every_field_survives() -> None:
-    events, parts = events_table(EVENTS_OF_ALL_KINDS), parts_table(EVENTS_OF_ALL_KINDS)
+    blocks = BlockWriter("s")
+    events, parts, audio = events_table(EVENTS_OF_ALL_KINDS), blocks.parts(EVENTS_OF_ALL_KINDS), blocks.blocks()
 
     assert events.schema.equals(EVENTS)
     assert parts.schema.equals(PARTS)
-    assert list(recorded_events(events, parts)) == EVENTS_OF_ALL_KINDS
+    assert audio.schema.equals(AUDIO)
+    assert list(recorded_events(events, parts, rows(audio))) == EVENTS_OF_ALL_KINDS
 
 
 def test_no_events_make_typed_tables() -> None:
     assert events_table([]).schema.equals(EVENTS)
-    assert parts_table([]).schema.equals(PARTS)
-    assert list(recorded_events(events_table([]), parts_table([]))) == []
+    assert BlockWriter("s").parts([]).schema.equals(PARTS)
+    assert BlockWriter("s").blocks().schema.equals(AUDIO)
+    assert list(recorded_events(events_table([]), BlockWriter("s").parts([]))) == []

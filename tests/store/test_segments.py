@@ -1,14 +1,15 @@
 from __future__ import annotations
 
+import random
 import stat
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from recorder.errors import NewerFormatError, StoreError
+from recorder.errors import AudioRemovedError, NewerFormatError, StoreError
 from recorder.protocol.envelope import Part, RecordedEvent
-from recorder.store import layout, schema, segments
+from recorder.store import audio_blocks, layout, schema, segments
 
 SESSION = "0197f1a2-0000-7000-8000-000000000001"
 OTHER = "0197f1a2-0000-7000-8000-000000000002"
@@ -52,10 +53,10 @@ def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
 def test_appends_and_parts_have_data_sets_of_their_own(tmp_path: Path) -> None:
     files = write(tmp_path, event(0), append(1, b"\x07"), append(2, b"\x08\x09"))
 
-    assert [(file.data_set, file.rows) for file in files] == [("appends", 2), ("events", 1), ("parts", 2)]
-    parts = segments.read(tmp_path, files, "parts")
-    assert parts is not None
-    assert parts["bytes"].to_pylist() == [b"\x07", b"\x08\x09"]
+    assert [(file.data_set, file.rows) for file in files] == [("appends", 2), ("audio", 1), ("events", 1), ("parts", 2)]
+    parts = segments.read_parts(tmp_path, files)
+    assert parts["size_bytes"].to_pylist() == [1, 2]
+    assert [block["bytes"] for block in segments.read_audio(tmp_path, files)] == [b"\x07\x08\x09"]
 
 
 def test_a_data_set_without_rows_has_no_file(tmp_path: Path) -> None:
@@ -69,7 +70,7 @@ def test_writing_again_gives_the_same_bytes_under_the_same_names(tmp_path: Path)
     first = write(tmp_path, event(0), append(1))
 
     assert write(tmp_path, event(0), append(1)) == first
-    assert sorted(path.name for path in tmp_path.rglob("*.parquet")) == [f"{SESSION}.parquet"] * 3
+    assert sorted(path.name for path in tmp_path.rglob("*.parquet")) == [f"{SESSION}.parquet"] * 4
     assert not list(tmp_path.rglob("*.tmp"))
 
 
@@ -133,16 +134,42 @@ def test_a_session_is_told_from_others_in_the_same_file(tmp_path: Path) -> None:
     assert parts["session_id"].to_pylist() == [SESSION]
 
 
-def test_big_parts_make_small_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segments, "_PART_BYTES_A_GROUP", 4_000)
+def test_big_values_make_small_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "_BYTES_A_GROUP", 4_000)
+    image = [Part(0, 0, "image", "base64", bytes([n]) * 1_000) for n in range(10)]
 
-    files = write(tmp_path, *(append(n, bytes([n]) * 1_000) for n in range(10)))
+    files = write(tmp_path, *(event(n, payload="", parts=(image[n],)) for n in range(10)))
 
     parts = next(file for file in files if file.data_set == "parts")
     assert pq.read_metadata(tmp_path / parts.path).num_row_groups >= 3
-    rows = segments.read(tmp_path, files, "parts")
-    assert rows is not None
-    assert rows["position"].to_pylist() == list(range(10))
+    assert segments.read_parts(tmp_path, files)["position"].to_pylist() == list(range(10))
+
+
+def test_a_few_messages_need_a_few_blocks_and_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "_AUDIO_BYTES_A_GROUP", 4_000)
+    monkeypatch.setattr(audio_blocks, "BLOCK_BYTES", 2_000)
+    noise = [random.Random(n).randbytes(1_000) for n in range(40)]
+    files = write(tmp_path, *(append(n, noise[n]) for n in range(40)))
+    path = tmp_path / next(file.path for file in files if file.data_set == "audio")
+
+    blocks = list(segments.read_audio(tmp_path, files, after=6, until=9))
+
+    assert pq.read_metadata(path).num_row_groups >= 10
+    assert [(block["position"], block["last_position"]) for block in blocks] == [(6, 7), (8, 9)]
+    assert list(segments.read_audio(tmp_path, files, session_id=OTHER)) == []
+    events, parts = (read(tmp_path, files, after=6, until=9) for read in (segments.read_events, segments.read_parts))
+    assert [each.parts[0].data for each in segments.recorded_events(events, parts, blocks)] == noise[7:10]
+
+
+def test_an_event_whose_audio_was_removed_says_so(tmp_path: Path) -> None:
+    files = write(tmp_path, append(0), event(1, payload="{}"))
+    events, parts = segments.read_events(tmp_path, files), segments.read_parts(tmp_path, files)
+
+    without, other = segments.recorded_events(events, parts)
+    assert without.message() == b'{"type":"input_audio_buffer.append","audio":""}'
+    assert (without.redacted, other.redacted) == (True, False)
+    with pytest.raises(AudioRemovedError, match=f"event 0 of session {SESSION}"):
+        list(segments.recorded_events(events, parts, whole=True))
 
 
 def test_a_newer_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
