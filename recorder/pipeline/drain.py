@@ -26,7 +26,7 @@ from recorder.store.counters import (
     RING_HIGH_WATER,
     Counters,
 )
-from recorder.store.journal import JournalWriter, encode_frame, list_journals, read_journal
+from recorder.store.journal import Buffer, JournalWriter, encode_frame, frame_header, list_journals, read_journal
 from recorder.store.ring import SUFFIX, RingReader, RingRecord
 
 log = logging.getLogger(__name__)
@@ -181,9 +181,12 @@ class Recorder:
             writer = self._journals[key] = JournalWriter(self._data_dir, facts.session_id)
         fresh = [record for record in records if record.position > writer.last_position]
         if fresh:
-            frames = b"".join(encode_frame(r.position, r.at_ns, r.kind, r.data) for r in fresh)
-            writer.write(frames)
-            self._counters.add(JOURNAL_BYTES, len(frames))
+            pieces: list[Buffer] = []
+            for one in fresh:
+                pieces += frame_header(one.position, one.at_ns, one.kind, one.data), one.data
+            size = writer.size
+            writer.write(*pieces)
+            self._counters.add(JOURNAL_BYTES, writer.size - size)
             self._counters.add(JOURNAL_RECORDS, len(fresh))
             writer.last_position = fresh[-1].position
             with self._lock:

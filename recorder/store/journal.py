@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -24,13 +24,17 @@ from recorder.errors import NewerFormatError, StoreError
 from recorder.protocol.envelope import Record, RecordKind
 
 MAGIC: Final = b"RTJRNL\x00\x01"
+Buffer = bytes | memoryview
+
 RUNNING: Final = ".journal"
 CLOSED: Final = ".closed.journal"
 
 _FRAME = struct.Struct("<IIQQQ")  # crc, data length, ring position, monotonic ns, kind
 _HEADER: Final = _FRAME.size
+_CRC = struct.Struct("<I")
 _TAIL = struct.Struct("<IQQQ")  # what the CRC covers of the header
 _READ: Final = 4 << 20
+_PIECES_AT_ONCE: Final = 1024  # IOV_MAX
 _MAX_DATA: Final = 1 << 26  # no record is larger: chunks are socket reads, facts are bounded by the header limit
 
 
@@ -62,10 +66,15 @@ def list_journals(data_dir: Path) -> list[JournalFile]:
     return [found[session_id] for session_id in sorted(found)]
 
 
+def frame_header(position: int, at_ns: int, kind: int, data: Buffer) -> bytes:
+    """What stands before a record's data in a journal."""
+    tail = _TAIL.pack(len(data), position, at_ns, kind)
+    return _CRC.pack(zlib.crc32(data, zlib.crc32(tail))) + tail
+
+
 def encode_frame(position: int, at_ns: int, kind: int, data: bytes) -> bytes:
     """One record as it stands in a journal."""
-    tail = _TAIL.pack(len(data), position, at_ns, kind)
-    return b"".join((struct.pack("<I", zlib.crc32(data, zlib.crc32(tail))), tail, data))
+    return frame_header(position, at_ns, kind, data) + data
 
 
 class JournalWriter:
@@ -108,21 +117,27 @@ class JournalWriter:
             self.size = tail.offset
         tail.close()
 
-    def write(self, frames: bytes) -> None:
-        """Append whole frames, or nothing.
+    def write(self, *pieces: Buffer) -> None:
+        """Append whole frames, in pieces, or nothing.
 
         Raises:
             OSError: the disk is full or failing; the file is as it was before.
         """
-        view = memoryview(frames)
-        written = 0
+        end = self.size
         try:
-            while written < len(view):
-                written += os.pwrite(self._fd, view[written:], self.size + written)
+            for start in range(0, len(pieces), _PIECES_AT_ONCE):
+                end = self._write_at(end, pieces[start : start + _PIECES_AT_ONCE])
         except OSError:
             os.ftruncate(self._fd, self.size)
             raise
-        self.size += written
+        self.size = end
+
+    def _write_at(self, offset: int, pieces: Sequence[Buffer]) -> int:
+        """Returns where they end."""
+        end = offset + sum(map(len, pieces))
+        while (offset := offset + os.pwritev(self._fd, pieces, offset)) < end:  # cut short: the disk fills up
+            pieces = [memoryview(b"".join(pieces))[offset - end :]]
+        return end
 
     @property
     def is_empty(self) -> bool:

@@ -23,6 +23,8 @@ import time
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
+import msgspec
+
 from recorder.errors import NewerFormatError, StoreError
 
 MAGIC: Final = b"RTRECRNG"
@@ -42,14 +44,22 @@ _TAIL_WORD: Final = 16
 _HELD_BACK_WORD: Final = 24  # written by the reader: nonzero while it takes no more
 
 
-class RingRecord(NamedTuple):
-    """One record as read: `position` is its place in the ring's life, unique and growing."""
+class RingRecord(msgspec.Struct, gc=False):
+    """One record as read.
+
+    Attributes:
+        position: its place in the ring's life, unique and growing.
+        session_no: the writer's number of the session.
+        at_ns: monotonic time.
+        kind: a `RecordKind`.
+        data: where it lies in the ring: good until it is released.
+    """
 
     position: int
     session_no: int
     at_ns: int
     kind: int
-    data: bytes
+    data: bytes | memoryview
 
 
 def ring_directory(data_dir: Path, base: Path | None = None) -> Path:
@@ -139,7 +149,7 @@ class RingWriter:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX)
             os.posix_fallocate(self._fd, 0, PAGE + capacity)
-            self._map = mmap.mmap(self._fd, PAGE + capacity)
+            self._map = mmap.mmap(self._fd, PAGE + capacity, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
             _FILE.pack_into(self._map, 0, MAGIC, VERSION, 0, capacity)
             hidden.rename(self.path)  # only now can the reader see it: whole, and locked
         except OSError as error:
@@ -228,12 +238,12 @@ class RingReader:
         self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             self.capacity = _capacity(self._fd, path)
-            self._map = mmap.mmap(self._fd, PAGE + self.capacity)
+            ring = mmap.mmap(self._fd, PAGE + self.capacity)
         except StoreError:
             os.close(self._fd)
             raise
-        self._words = memoryview(self._map).cast("Q")
-        self._data = memoryview(self._map)[PAGE:]
+        self._words = memoryview(ring).cast("Q")
+        self._data = memoryview(ring)[PAGE:]
 
     def read(self, limit_bytes: int = 8 << 20) -> tuple[list[RingRecord], int]:
         """Records not yet released, oldest first, and the position to `release` when they are safe.
@@ -243,21 +253,19 @@ class RingReader:
         """
         position: int = self._words[_TAIL_WORD]
         head: int = self._words[_HEAD_WORD]
+        end = min(head, position + limit_bytes)
+        capacity, ring, unpack = self.capacity, self._data, _RECORD.unpack_from
         records: list[RingRecord] = []
-        while position < head and limit_bytes > 0:
-            place = position % self.capacity
-            rest = self.capacity - place
-            length, session_no, at_ns, kind = (
-                _RECORD.unpack_from(self._data, place) if rest >= _HEADER else (_SKIP, 0, 0, 0)
-            )
+        while position < end:
+            place = position % capacity
+            rest = capacity - place
+            length, session_no, at_ns, kind = unpack(ring, place) if rest >= _HEADER else (_SKIP, 0, 0, 0)
             if length == _SKIP:
                 position += rest
                 continue
             body = place + _HEADER
-            records.append(RingRecord(position, session_no, at_ns, kind, bytes(self._data[body : body + length])))
-            size = (length + _HEADER + 7) & ~7
-            position += size
-            limit_bytes -= size
+            records.append(RingRecord(position, session_no, at_ns, kind, ring[body : body + length]))
+            position += (length + _HEADER + 7) & ~7
         return records, position
 
     def release(self, position: int) -> None:
@@ -282,10 +290,12 @@ class RingReader:
         return True
 
     def close(self, *, remove: bool = False) -> None:
-        """Let go of the map; `remove` deletes the file, for a dead worker's ring that is drained."""
+        """Let go of the file; `remove` deletes it, for a dead worker's ring that is drained.
+
+        The map goes with the last record that lies in it.
+        """
         self._words.release()
         self._data.release()
-        self._map.close()
         if remove:
             self.path.unlink(missing_ok=True)
             self.path.with_suffix(CONTROL_SUFFIX).unlink(missing_ok=True)

@@ -143,7 +143,7 @@ def test_a_full_disk_keeps_records_in_the_ring(store: Store, monkeypatch: pytest
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("recorder.store.journal.os.pwrite", full)
+    monkeypatch.setattr("recorder.store.journal.os.pwritev", full)
     with pytest.raises(OSError, match="No space left"):
         recorder.drain()
     assert store.ring.used_bytes() > 0

@@ -33,6 +33,15 @@ PATIENCE = 20.0
 T = TypeVar("T")
 
 
+def take(reader: RingReader) -> list[RingRecord]:
+    """Take records out of a ring, and their data with them."""
+    records, position = reader.read(reader.capacity)
+    for record in records:
+        record.data = bytes(record.data)
+    reader.release(position)
+    return records
+
+
 def read_head(sock: socket.socket) -> bytes:
     """Up to the blank line, and not a byte more."""
     data = b""
@@ -124,12 +133,9 @@ class RunningWorker:
     def records(self) -> list[RingRecord]:
         """All that was tapped and not read by the test itself, after the worker has stopped."""
         self.stop()
-        while True:
-            records, position = self.reader.read()
-            self.reader.release(position)
-            if not records:
-                return self._records
+        while records := take(self.reader):
             self._records += records
+        return self._records
 
     def tapped(self, kind: RecordKind) -> bytes:
         return b"".join(record.data for record in self.records() if record.kind == kind)

@@ -21,7 +21,7 @@ from recorder.proxy.splice import Splice
 from recorder.proxy.worker import Worker
 from recorder.store.counters import Counters
 from recorder.store.journal import list_journals, read_journal
-from tests.proxy.conftest import ACCEPT, PATIENCE, UPGRADE, RunningWorker, read_exactly, read_head
+from tests.proxy.conftest import ACCEPT, PATIENCE, UPGRADE, RunningWorker, read_exactly, read_head, take
 
 REFUSAL: Final = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 100\r\n\r\n"
 RESET: Final = struct.pack("ii", 1, 0)
@@ -282,9 +282,9 @@ class Stage:
 
     def drain_ring(self) -> list[tuple[int, bytes]]:
         """Take what the ring holds, as a recorder process does. Gives the session's records so far."""
-        records, position = self.proxy.reader.read(1 << 30)
-        self.proxy.reader.release(position)
-        self._records += [(record.kind, record.data) for record in records if record.session_no == 1]
+        for record in take(self.proxy.reader):
+            if record.session_no == 1:
+                self._records.append((record.kind, bytes(record.data)))
         return self._records
 
     def recorded(self) -> list[tuple[int, bytes]]:

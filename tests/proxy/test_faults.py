@@ -19,7 +19,7 @@ from recorder.protocol.envelope import RecordKind
 from recorder.protocol.frames import FrameDecoder
 from recorder.proxy import farewell, logbook
 from recorder.proxy import worker as worker_module
-from recorder.store.journal import JournalWriter
+from recorder.store.journal import Buffer, JournalWriter
 from tests.proxy.conftest import RunningWorker
 from tests.proxy.fault_matrix import FAULTS, MATRIX, SILENCE, STATES, Cell, Record
 from tests.proxy.fault_stage import Stage, eventually, read_rest
@@ -109,10 +109,10 @@ def test_a_fault_in_a_state(
 def drain(stage: Stage, monkeypatch: pytest.MonkeyPatch, *, disk_is_full: bool) -> None:
     really = JournalWriter.write
 
-    def write(journal: JournalWriter, frames: bytes) -> None:
+    def write(journal: JournalWriter, *pieces: Buffer) -> None:
         if stage.disk_is_full:
             raise OSError(errno.ENOSPC, "No space left on device")
-        really(journal, frames)
+        really(journal, *pieces)
 
     monkeypatch.setattr(JournalWriter, "write", write)
     stage.disk_is_full = disk_is_full

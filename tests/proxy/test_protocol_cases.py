@@ -20,7 +20,7 @@ from websockets.protocol import Side as Role
 
 from recorder.protocol.envelope import RecordKind
 from recorder.protocol.frames import FrameDecoder, Message
-from tests.proxy.conftest import ACCEPT, PATIENCE, UPGRADE, RunningWorker, read_head, read_to_end
+from tests.proxy.conftest import ACCEPT, PATIENCE, UPGRADE, RunningWorker, read_head, read_to_end, take
 from tests.proxy.protocol_cases import BINARY, CONT, MIB, TEXT, Case, all_cases
 
 CASES: Final = all_cases()
@@ -164,9 +164,7 @@ class Routes:
         found = bytearray()
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            records, position = self.proxy.reader.read()
-            self.proxy.reader.release(position)
-            for record in records:
+            for record in take(self.proxy.reader):
                 assert record.session_no == self._sessions
                 if record.kind == KINDS[case.sender]:
                     found += record.data

@@ -14,7 +14,7 @@ from websockets.frames import Close, Frame, Opcode
 
 from recorder.protocol.envelope import RecordKind
 from recorder.protocol.frames import FrameDecoder
-from tests.proxy.conftest import ACCEPT, UPGRADE, RunningWorker, Scripted, read_exactly, read_head, read_to_end
+from tests.proxy.conftest import ACCEPT, UPGRADE, RunningWorker, Scripted, read_exactly, read_head, read_to_end, take
 
 MakeUpstream = Callable[[Callable[[socket.socket], None]], Scripted]
 MakeWorker = Callable[..., RunningWorker]
@@ -246,8 +246,7 @@ def test_what_the_ring_cannot_take_is_a_gap_and_is_forwarded(upstream: MakeUpstr
     proxy = worker(upstream(behave).url, ring_bytes=1 << 20)
     with upgrade(proxy) as client:
         assert read_exactly(client, amount) == b"s" * amount
-        records, position = proxy.reader.read()
-        proxy.reader.release(position)
+        records = take(proxy.reader)
         client.sendall(b"after")
     records += proxy.records()
     stored = sum(len(record.data) for record in records if record.kind == RecordKind.SERVER_BYTES)

@@ -22,7 +22,7 @@ from recorder.protocol.envelope import RecordKind
 from recorder.protocol.frames import FrameDecoder
 from recorder.proxy.sockets import end_sending
 from recorder.store.ring import RingRecord
-from tests.proxy.conftest import ACCEPT, PATIENCE, UPGRADE, RunningWorker, read_head
+from tests.proxy.conftest import ACCEPT, PATIENCE, UPGRADE, RunningWorker, read_head, take
 from tests.proxy.fault_stage import eventually
 from tests.proxy.protocol_cases import BINARY, PING, TEXT, Deflate, Side, Squeezer, fragments, frame
 
@@ -124,9 +124,7 @@ class Passage:
         records: list[RingRecord] = []
 
         def ended() -> bool:
-            more, position = self._proxy.reader.read(1 << 30)
-            self._proxy.reader.release(position)
-            records.extend(more)
+            records.extend(take(self._proxy.reader))
             return bool(records) and records[-1].kind == RecordKind.CLOSED
 
         eventually(ended, "the session's end is on record")
@@ -190,7 +188,7 @@ def test_messages_pass_and_are_understood(passage: Passage, up: Stream, down: St
     records = passage.session()
     said: dict[Side, Stream] = {"client": up, "server": down}
     for side, stream in said.items():
-        chunks = [record.data for record in records if record.kind == KINDS[side]]
+        chunks = [bytes(record.data) for record in records if record.kind == KINDS[side]]
         kept = b"".join(chunks) == wires[side]
         assert kept
         assert understood(side, chunks) == [(message.opcode, message.payload) for message in stream.messages]

@@ -14,6 +14,7 @@ from recorder.store.journal import (
     JournalTail,
     JournalWriter,
     encode_frame,
+    journal_directory,
     list_journals,
     read_journal,
 )
@@ -117,17 +118,37 @@ def test_foreign_and_newer_files_are_refused(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_the_journal_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path, RECORDS)
     writer = JournalWriter(tmp_path, "s1")
-    real = os.pwrite
+    real = os.pwritev
 
-    def full(fd: int, view: memoryview, at: int) -> int:
-        if len(view) < 100:
+    def full(fd: int, pieces: list[bytes], at: int) -> int:
+        if len(b"".join(pieces)) < 100:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return real(fd, view[:60], at)
+        return real(fd, [b"".join(pieces)[:60]], at)
 
-    monkeypatch.setattr("recorder.store.journal.os.pwrite", full)
+    monkeypatch.setattr("recorder.store.journal.os.pwritev", full)
     with pytest.raises(OSError, match="No space left"):
         writer.write(encode_frame(10**6, 1, 3, b"x" * 100))
     monkeypatch.undo()
     writer.write(encode_frame(10**6, 1, 3, b"fits"))
     writer.close(finished=False)
     assert list(read_journal(path))[-1].data == b"fits"
+
+
+@given(st.lists(st.binary(max_size=50), max_size=3000), st.lists(st.integers(1, 400), max_size=20))
+def test_pieces_are_written_whole_and_in_order_however_the_disk_takes_them(
+    tmp_path_factory: pytest.TempPathFactory, pieces: list[bytes], takes: list[int]
+) -> None:
+    real = os.pwritev
+
+    def some(fd: int, pieces: list[bytes], at: int) -> int:
+        return real(fd, [b"".join(pieces)[: takes.pop()]] if takes else pieces, at)
+
+    data_dir = tmp_path_factory.mktemp("store")
+    journal_directory(data_dir).mkdir()
+    writer = JournalWriter(data_dir, "s1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("recorder.store.journal.os.pwritev", some)
+        writer.write(*pieces)
+    assert writer.path.read_bytes() == MAGIC + b"".join(pieces)
+    assert writer.size == len(MAGIC) + sum(map(len, pieces))
+    writer.close(finished=False)

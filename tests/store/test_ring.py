@@ -43,13 +43,13 @@ def test_a_full_ring_refuses_and_nothing_read_is_lost_or_doubled(
                 expected.append(data)
             if drain:
                 records, position = reader.read(read_limit)
-                got += [record.data for record in records]
+                got += [bytes(record.data) for record in records]
                 reader.release(position)
         while True:
             records, position = reader.read(read_limit)
             if not records:
                 break
-            got += [record.data for record in records]
+            got += [bytes(record.data) for record in records]
             reader.release(position)
         assert got == expected
     writer.close()
