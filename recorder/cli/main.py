@@ -22,6 +22,7 @@ from rich.markup import escape
 from typer.exceptions import TyperException
 
 from recorder.cli import (
+    bundle,
     demo,
     export,
     import_,
@@ -41,7 +42,7 @@ from recorder.errors import RecorderError
 COMMANDS: Final[tuple[tuple[str, tuple[ModuleType, ...]], ...]] = (
     ("Record", (proxy, tokens, simulate, demo)),
     ("Look", (sessions, show, replay, query, serve)),
-    ("Store", (import_, export, seal)),
+    ("Store", (import_, export, bundle, seal)),
 )
 """Panels of the help, and the modules of their commands."""
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from recorder.errors import ImportFormatError
-from recorder.formats import flows, har, jsonl
+from recorder.formats import bundle, flows, har, jsonl
+from recorder.formats.bundle import BundledSession
 from recorder.formats.foreign_session import ForeignSession
 from recorder.formats.lines import MAX_FILE_BYTES
 from recorder.formats.own_jsonl import OwnSession
@@ -15,7 +16,7 @@ from recorder.formats.own_jsonl import OwnSession
 SUFFIXES: Final = jsonl.SUFFIXES | {har.SUFFIX, ".flow", ".flows"}
 """Names that are looked for in directories; a file that is named itself may be called anything."""
 
-Recording = OwnSession | ForeignSession
+Recording = OwnSession | ForeignSession | BundledSession
 _START_BYTES: Final = 4096
 
 
@@ -26,6 +27,8 @@ def open_recordings(path: Path) -> Sequence[Recording]:
         ImportFormatError: it cannot be read, something in it is wrong, or it holds no session.
     """
     start = _start(path)
+    if start.startswith(bundle.START):
+        return bundle.read_bundle(path)
     if har.is_har(path, start):
         return har.read_har(path)
     if flows.is_flow_file(start):

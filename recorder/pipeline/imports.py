@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from recorder.errors import ImportFormatError, StoreError, UsageError
-from recorder.formats.jsonl import SUFFIXES, Recording, open_recording
+from recorder.formats.recordings import SUFFIXES, Recording, open_recordings
 from recorder.pipeline.seal import write_segments
 from recorder.store import layout
 from recorder.store.journal import list_journals
@@ -29,10 +29,10 @@ _BATCH_BYTES: Final = 32 << 20
 
 
 class ImportResult(msgspec.Struct, frozen=True):
-    """What became of one file.
+    """What became of one session, or of a file in which none could be read.
 
     Attributes:
-        file: its path as it was named or found.
+        file: its file's path as it was named or found.
         status: "imported", "present" (the store had that session already) or "failed".
         session_id: whose recording it is; None where that could not be told.
         error: why it failed, or None.
@@ -46,14 +46,18 @@ class ImportResult(msgspec.Struct, frozen=True):
     line: int | None = None
 
 
+_Place = tuple[int, int]
+"""A file's number, and that of a session in it."""
+
+
 class _Pending(NamedTuple):
-    number: int
+    place: _Place
     path: Path
     recording: Recording
 
 
 def find_files(paths: Iterable[Path]) -> list[Path]:
-    """The files to import: those that are named, and in directories those whose names say JSON Lines, sorted.
+    """The files to import: those that are named, and in directories those whose names say that they may be, sorted.
 
     Raises:
         UsageError: a directory holds none.
@@ -70,13 +74,13 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
             if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
         )
         if not inside:
-            raise UsageError(f"no {' or '.join(sorted(SUFFIXES))} file under {path}")
+            raise UsageError(f"no {', '.join(sorted(SUFFIXES))} file under {path}")
         found += inside
     return list(dict.fromkeys(found))
 
 
 def import_files(data_dir: Path, files: Sequence[Path], progress: Progress | None = None) -> list[ImportResult]:
-    """Import files, each of which is stored whole or not at all.
+    """Import files. Each session of theirs is stored whole or not at all; a file that is wrong anywhere not at all.
 
     Args:
         data_dir: the store; made where it is missing.
@@ -84,7 +88,7 @@ def import_files(data_dir: Path, files: Sequence[Path], progress: Progress | Non
         progress: told after each file.
 
     Returns:
-        One result for each file, in their order.
+        One result for each session, in the order of the files; one for a file in which none could be read.
 
     Raises:
         StoreError: the data directory cannot be written.
@@ -96,14 +100,14 @@ def import_files(data_dir: Path, files: Sequence[Path], progress: Progress | Non
         if progress:
             progress(number + 1, len(files))
     importer.flush()
-    return [importer.results[number] for number in range(len(files))]
+    return [importer.results[place] for place in sorted(importer.results)]
 
 
 class _Importer:
     """Checks files one by one and writes them in batches: models cost little more for many sessions than for one."""
 
     def __init__(self, data_dir: Path) -> None:
-        self.results: dict[int, ImportResult] = {}
+        self.results: dict[_Place, ImportResult] = {}
         self._data_dir = data_dir
         self._present = {journal.session_id for journal in list_journals(data_dir)}
         sealed = ManifestCache(data_dir)
@@ -113,20 +117,24 @@ class _Importer:
         self._bytes = 0
 
     def take(self, number: int, path: Path) -> None:
-        """Check one file, and put it among those to be written."""
+        """Check one file, and put its sessions among those to be written."""
         try:
-            recording = open_recording(path)
+            recordings = open_recordings(path)
         except ImportFormatError as error:
-            self.results[number] = ImportResult(str(path), "failed", error=error.problem, line=error.line)
+            self.results[number, 0] = ImportResult(str(path), "failed", error=error.problem, line=error.line)
             return
-        session_id = recording.session_id
-        if session_id in self._pending or session_id in self._present:
-            self.results[number] = ImportResult(str(path), "present", session_id)
-            return
-        self._pending[session_id] = _Pending(number, path, recording)
+        for at, recording in enumerate(recordings):
+            self._take(_Pending((number, at), path, recording))
         self._bytes += path.stat().st_size
         if len(self._pending) >= _BATCH_FILES or self._bytes >= _BATCH_BYTES:
             self.flush()
+
+    def _take(self, pending: _Pending) -> None:
+        session_id = pending.recording.session_id
+        if session_id in self._pending or session_id in self._present:
+            self.results[pending.place] = ImportResult(str(pending.path), "present", session_id)
+        else:
+            self._pending[session_id] = pending
 
     def flush(self) -> None:
         """Write what is pending."""
@@ -134,7 +142,7 @@ class _Importer:
         for result in self._write(pending):
             self.results[result[0]] = result[1]
 
-    def _write(self, pending: Sequence[_Pending]) -> Iterator[tuple[int, ImportResult]]:
+    def _write(self, pending: Sequence[_Pending]) -> Iterator[tuple[_Place, ImportResult]]:
         try:
             written = write_segments(self._data_dir, (each.recording.events() for each in pending))
         except OSError as error:
@@ -144,12 +152,13 @@ class _Importer:
                 for each in pending:
                     yield from self._write([each])
                 return
-            log.exception("%s cannot be imported", pending[0].path)
-            reason = str(error) or type(error).__name__
-            yield pending[0].number, _result(pending[0], "failed", reason)
+            if not isinstance(error, ImportFormatError):
+                log.exception("%s cannot be imported", pending[0].path)
+            reason = error.problem if isinstance(error, ImportFormatError) else str(error) or type(error).__name__
+            yield pending[0].place, _result(pending[0], "failed", reason)
             return
         for each in pending:
-            yield each.number, _result(each, "imported" if each.recording.session_id in written else "present")
+            yield each.place, _result(each, "imported" if each.recording.session_id in written else "present")
 
 
 def _result(pending: _Pending, status: Status, error: str | None = None) -> ImportResult:

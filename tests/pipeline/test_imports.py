@@ -100,7 +100,7 @@ def test_directories_are_walked(tmp_path: Path) -> None:
 
     assert find_files([room, named, named]) == [files[2], files[0], files[1], named]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match=r"no \.jsonl or \.ndjson file under"):
+    with pytest.raises(UsageError, match=r"no \.flow, \.flows, \.har, \.jsonl, \.ndjson file under"):
         find_files([tmp_path / "empty"])
 
 
