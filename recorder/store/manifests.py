@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from recorder.errors import NewerFormatError, StoreError
-from recorder.store import layout
+from recorder.store import layout, upcast
 from recorder.store.schema import FORMAT_VERSION
 from recorder.store.segments import SegmentFile
 
@@ -69,19 +69,6 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
         return next(iter(self.sessions)) if len(self.sessions) == 1 else None
 
 
-class _ManifestV1(msgspec.Struct):
-    """As format version 1 had it: one manifest for one session."""
-
-    session_id: str
-    date: str
-    recorder_version: str
-    files: tuple[SegmentFile, ...]
-    facts: dict[str, Any] = {}
-
-    def upcast(self) -> Manifest:
-        return Manifest(1, self.session_id, self.date, self.recorder_version, {self.session_id: self.facts}, self.files)
-
-
 class _Version(msgspec.Struct):
     format_version: int
 
@@ -108,9 +95,9 @@ def read(path: Path) -> Manifest:
         version = msgspec.json.decode(text, type=_Version).format_version
         if version > FORMAT_VERSION:
             raise NewerFormatError(str(path), version, FORMAT_VERSION)
-        if version == 1:
-            return msgspec.json.decode(text, type=_ManifestV1).upcast()
-        return msgspec.json.decode(text, type=Manifest)
+        if version == FORMAT_VERSION:
+            return msgspec.json.decode(text, type=Manifest)
+        return msgspec.convert(upcast.manifest(msgspec.json.decode(text), version, to=FORMAT_VERSION), Manifest)
     except msgspec.MsgspecError as error:
         raise StoreError(f"{path} is damaged: {error}", hint="Move it away; its session is lost to queries.") from error
 

@@ -52,7 +52,8 @@ def table(data_set: str, rows: pa.Table, version: int, *, to: int) -> pa.Table:
 
 def _manifest_1_to_2(old: dict[str, Any]) -> dict[str, Any]:
     new = {key: value for key, value in old.items() if key not in {"session_id", "facts"}}
-    return new | {"name": old["session_id"], "sessions": {old["session_id"]: old.get("facts", {})}}
+    session_id = old.get("session_id")
+    return new | {"name": session_id, "sessions": {session_id: old.get("facts", {})}}
 
 
 def _parts_1_to_2(rows: pa.Table) -> pa.Table:
