@@ -13,6 +13,7 @@ EXAMPLES = (
     ("recorder proxy --upstream wss://my-resource.openai.azure.com --data /var/lib/recorder", "another upstream"),
     ("recorder proxy --config routes.toml --client-tokens tokens", "several upstreams; clients hold our tokens only"),
     ("recorder proxy --config routes.toml --check-config", "what that file says, or what is wrong with it"),
+    ("recorder proxy --sideband", "calls of browsers and telephones too: WebRTC and SIP"),
     ("recorder proxy --listen 127.0.0.1:8443 --tls-self-signed", "for clients that want wss://, on this machine"),
 )
 DEFAULT_UPSTREAM = "wss://api.openai.com"
@@ -113,6 +114,15 @@ def proxy(
             "--hash-text",
             help="Keep hashes in place of texts.",
             envvar="RECORDER_HASH_TEXT",
+            rich_help_panel=PANEL_RECORDING,
+        ),
+    ] = False,
+    sideband: Annotated[
+        bool,
+        typer.Option(
+            "--sideband",
+            help="Join WebRTC and SIP calls that are begun through the proxy, and record them.",
+            envvar="RECORDER_SIDEBAND",
             rich_help_panel=PANEL_RECORDING,
         ),
     ] = False,
@@ -252,10 +262,10 @@ def proxy(
         raise UsageError(f"--on-recording-failure {on_recording_failure!r} is neither pass nor refuse")
     if config is not None and upstream is not None:
         raise UsageError("--config and --upstream exclude each other", hint="Make the upstream a route of the file.")
-    if config is not None and (record != "on" or drop_audio is not None or hash_text):
+    if config is not None and (record != "on" or drop_audio is not None or hash_text or sideband):
         raise UsageError(
-            "--config excludes --record, --drop-audio and --hash-text",
-            hint="Each route of the file says so itself: recording, drop_audio, hash_text.",
+            "--config excludes --record, --drop-audio, --hash-text and --sideband",
+            hint="Each route of the file says so itself: recording, drop_audio, hash_text, sideband.",
         )
     store = data.absolute()
     rings = ring_directory(store, ring_dir.absolute() if ring_dir else None)
@@ -273,6 +283,7 @@ def proxy(
         record=record,
         drop_audio=drop_audio,
         hash_text=hash_text,
+        sideband=sideband,
         on_recording_failure="refuse" if on_recording_failure == "refuse" else "pass",
         max_sessions=max_sessions,
         handshake_timeout_seconds=handshake_timeout,

@@ -44,7 +44,7 @@ def _row(route: Route) -> tuple[str, ...]:
         route.upstream.url,
         str(route.proxy) if route.proxy else "–",
         f"{credential.header} from {credential.source}" if credential.header else credential.source,
-        _recording(route.recording),
+        _recording(route.recording) + (", sideband calls too" if route.sideband else ""),
         ", ".join(labels) or "–",
     )
 

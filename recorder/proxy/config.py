@@ -27,6 +27,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
         record: what is kept of sessions, if there is no `config_file`.
         drop_audio: likewise, whose audio is not kept.
         hash_text: likewise, whether hashes take the place of texts.
+        sideband: likewise, whether calls that go past the proxy are joined.
         on_recording_failure: what becomes of a new session that cannot be recorded.
         max_sessions: more connections than this at once are refused with 503.
         max_header_bytes: longer request or response heads are refused.
@@ -50,6 +51,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     record: Literal["on", "off", "no-audio"] = "on"
     drop_audio: Literal["client", "server", "both"] | None = None
     hash_text: bool = False
+    sideband: bool = False
     on_recording_failure: Literal["pass", "refuse"] = "pass"
     max_sessions: int = 10_000
     max_header_bytes: int = 65_536

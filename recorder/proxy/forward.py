@@ -10,13 +10,16 @@ from recorder.proxy.http import ENCODING, Headers, Request
 from recorder.proxy.routes import Route
 
 _SUBPROTOCOL_LINE: Final = re.compile(rb"(?im)^sec-websocket-protocol:[^\r\n]*\r\n")
+_OF_THE_CONNECTION: Final = frozenset(
+    {"connection", "keep-alive", "proxy-connection", "upgrade", "http2-settings"}  # RFC 9110 section 7.6.1
+)
 
 
 def request_head(request: Request, route: Route) -> bytes:
     """The head to send to the upstream.
 
-    Without rules in the route it is the client's own with the upstream's Host and, if no upgrade, `Connection: close`:
-    one request is forwarded a connection, for a second one would not be routed.
+    Without rules in the route it is the client's own with the upstream's Host and, if no upgrade, `Connection: close`
+    in place of what a client asks of its own connection: one request is forwarded a connection (see `exchange`).
     """
     target, headers = request.target, request.headers
     if route.credential.replaces:
@@ -35,7 +38,7 @@ def _edited(request: Request, route: Route, headers: Headers) -> Headers:
         put_in.append((route.credential.header, route.credential.value))
     dropped = route.remove_headers | route.own_headers | {name.lower() for name, _ in put_in if name.lower() != "host"}
     if not request.is_upgrade:
-        dropped |= {"connection", "keep-alive"}
+        dropped |= _OF_THE_CONNECTION
         put_in.append(("Connection", "close"))
     host = next((value for name, value in put_in if name.lower() == "host"), route.upstream.authority)
     kept = [(name, host if name.lower() == "host" else value) for name, value in headers if name.lower() not in dropped]

@@ -19,6 +19,11 @@ from recorder.proxy.sockets import receive
 Headers = list[tuple[str, str]]
 
 ENCODING: Final = "latin-1"  # HTTP heads are bytes; this maps each to one character and back
+RETRY_SECONDS: Final = 60
+"""What a client that is refused with 429 is told to wait."""
+
+_ADVICE: Final = {401: "WWW-Authenticate: Bearer\r\n", 429: f"Retry-After: {RETRY_SECONDS}\r\n"}
+_UNFIT: Final = frozenset({b"CONNECT", b"TRACE"})
 
 
 class RefusedError(RecorderError):
@@ -39,9 +44,8 @@ class RefusedError(RecorderError):
         """The whole answer, in the form of the API's own errors so that SDKs can show it."""
         error = {"error": {"type": "recorder_proxy_error", "code": self.code, "message": self.message}}
         body = msgspec.json.encode(error)
-        challenge = "WWW-Authenticate: Bearer\r\n" if self.status == HTTPStatus.UNAUTHORIZED else ""
         head = (
-            f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\n{challenge}"
+            f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\n{_ADVICE.get(self.status, '')}"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         )
         return head.encode(ENCODING) + body
@@ -91,7 +95,7 @@ class Response(msgspec.Struct, frozen=True):
     rest: bytes
 
 
-def _words(error: h11.RemoteProtocolError) -> str:
+def words_of(error: h11.RemoteProtocolError) -> str:
     """What h11 found, without the bytes that it found it in: a malformed header may be one with a key."""
     return re.split(r":? *(?:bytearray\(|b['\"])", str(error), maxsplit=1)[0]
 
@@ -122,11 +126,19 @@ async def read_request(sock: socket.socket, max_bytes: int) -> Request | None:
         parser.receive_data(raw[: end + 4])
         event = parser.next_event()
     except h11.RemoteProtocolError as error:
-        raise RefusedError(error.error_status_hint, "bad_request", _words(error), by="client") from None
+        raise RefusedError(error.error_status_hint, "bad_request", words_of(error), by="client") from None
     if not isinstance(event, h11.Request) or not event.target.startswith(b"/"):
         raise RefusedError(400, "bad_request", "the request target must be a path", by="client")
+    if event.method in _UNFIT:
+        # a tunnel would carry what nobody looked at; a trace would show a client what is put into its requests
+        raise RefusedError(501, "bad_request", "neither CONNECT nor TRACE is for this proxy", by="client")
+    if parser.trailing_data[0]:  # what h11 took for the end of the head was a line feed too few
+        raise RefusedError(400, "bad_request", "lines of a request head end with CR LF", by="client")
     headers = _headers(event)
-    if {"content-length", "transfer-encoding"} <= {name.lower() for name, _ in headers}:
+    names = {name.lower() for name, _ in headers}
+    if "transfer-encoding" in names and event.http_version < b"1.1":
+        raise RefusedError(400, "bad_request", "Transfer-Encoding before HTTP/1.1", by="client")
+    if {"content-length", "transfer-encoding"} <= names:
         # RFC 9112 section 6.1: what two readers may frame differently is an attempt to smuggle a request
         raise RefusedError(400, "bad_request", "both Content-Length and Transfer-Encoding", by="client")
     return Request(event.method.decode(ENCODING), event.target.decode(ENCODING), headers, raw[end + 4 :])
@@ -144,7 +156,7 @@ async def read_response(sock: socket.socket, max_bytes: int, *, who: str = "the 
     while True:
         end = raw.find(b"\r\n\r\n", start)
         if end >= 0:
-            status, headers = _parse_response(raw[start : end + 4], who)
+            status, headers = parse_response_head(raw[start : end + 4], who)
             if status == HTTPStatus.SWITCHING_PROTOCOLS or status >= HTTPStatus.OK:
                 return Response(status, headers, raw[: end + 4], raw[end + 4 :])
             start = end + 4
@@ -158,7 +170,12 @@ async def read_response(sock: socket.socket, max_bytes: int, *, who: str = "the 
         raw += data
 
 
-def _parse_response(head: bytes, who: str) -> tuple[int, Headers]:
+def parse_response_head(head: bytes, who: str = "the upstream") -> tuple[int, Headers]:
+    """Status and headers of the answer that `who` gave, 1xx ones too.
+
+    Raises:
+        RefusedError: 502, it is no HTTP.
+    """
     parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=len(head) + 1)
     parser.send(
         h11.Request(
@@ -169,7 +186,7 @@ def _parse_response(head: bytes, who: str) -> tuple[int, Headers]:
         parser.receive_data(head)
         event = parser.next_event()
     except h11.RemoteProtocolError as error:
-        raise RefusedError(502, "bad_upstream", f"the answer of {who} is not HTTP: {_words(error)}") from None
+        raise RefusedError(502, "bad_upstream", f"the answer of {who} is not HTTP: {words_of(error)}") from None
     if not isinstance(event, h11.Response | h11.InformationalResponse):
         raise RefusedError(502, "bad_upstream", f"the answer of {who} is not HTTP")
     return event.status_code, _headers(event)

@@ -21,6 +21,9 @@ from recorder.store.ring import RingWriter
 log = logging.getLogger(__name__)
 
 KINDS: Final = (RecordKind.CLIENT_BYTES, RecordKind.SERVER_BYTES)
+SIDEBAND_LABEL: Final = {"connection": "sideband"}
+"""Given to sessions that the recorder itself has opened, to follow a call that bypasses it."""
+
 _SETTLE_SECONDS: Final = 1.0
 
 
@@ -70,7 +73,14 @@ class Logbook:
         return {"session_id": self.session_id}
 
     def open(
-        self, request: Request, route: Route, client_name: str | None, *, address: str, config: WorkerConfig
+        self,
+        request: Request,
+        route: Route,
+        client_name: str | None,
+        *,
+        address: str,
+        config: WorkerConfig,
+        call_id: str | None = None,
     ) -> None:
         """Record that it begins, if it is to be recorded.
 
@@ -80,13 +90,15 @@ class Logbook:
             client_name: the name of its token, if it needed one.
             address: where it comes from.
             config: the worker's.
+            call_id: of the call that the recorder itself joins by this session; None where a client opened it.
 
         Raises:
             RefusedError: 503, it cannot be recorded, and the policy is to refuse.
         """
         recording = route.recording.decide(request, self.session_id)
         off = recording.mode is Mode.OFF
-        labels = route.labels_for(request, client_name)
+        of_sideband = {} if call_id is None else SIDEBAND_LABEL
+        labels = route.labels_for(request, client_name) | of_sideband
         since = dt.datetime.fromtimestamp(self._now_ns / 1e9, dt.UTC).isoformat(timespec="milliseconds")
         self.about |= {"since": since, "route": route.name, "labels": labels}
         if not config.recording:
@@ -100,7 +112,8 @@ class Logbook:
             client={} if off else {"address": address},
             upstream=route.upstream.url,
             route=route.name,
-            labels=route.own_labels(client_name) if off else labels,
+            labels=route.own_labels(client_name) | of_sideband if off else labels,
+            **({} if off or call_id is None else {"call_id": call_id}),
             recording=recording.facts(),
             ring=self._ring.name,
             session_no=self._session_no,

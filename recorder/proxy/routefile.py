@@ -148,6 +148,7 @@ class _Reader:
             remove_headers=frozenset(self._allowed("remove_headers", table.remove_headers, _PROTECTED)),
             credential=self._credential(),
             recording=self._recording(),
+            sideband=table.sideband,
             labels=self._labels(),
             label_headers=tuple(self._allowed("label_headers", table.label_headers, _PROTECTED | _REMOVABLE)),
         )

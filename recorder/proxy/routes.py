@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from recorder.proxy.upstream import HttpProxy, Upstream
 LABEL_PREFIX: Final = "x-recorder-label-"
 CLIENT_LABEL: Final = "client"
 _MAX_LABEL: Final = 256
+_SEPARATORS: Final = re.compile(r"/|\\|%2f|%5c")  # what one server or another takes for a slash
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,7 @@ class Route:
         remove_headers: taken out of it, in lower case.
         credential: what becomes of the client's credentials.
         recording: what is kept.
+        sideband: whether calls that are begun here and go past the proxy (WebRTC, SIP) are joined, to be recorded.
         labels: given to every session.
         label_headers: request headers, in lower case, that become labels and are not forwarded.
     """
@@ -53,6 +56,7 @@ class Route:
     remove_headers: frozenset[str] = frozenset()
     credential: Credential = PASS_THROUGH
     recording: RecordingPolicy = field(default_factory=RecordingPolicy)
+    sideband: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     label_headers: tuple[str, ...] = ()
 
@@ -101,7 +105,7 @@ class Routes:
                 to another path than the one that was matched here.
         """
         host, path = request.host, request.path
-        segments = path.lower().replace("%2e", ".").split("/")
+        segments = _SEPARATORS.split(path.lower().replace("%2e", "."))
         if "." in segments or ".." in segments:
             raise RefusedError(400, "bad_request", "the path has dot segments in it", by="client")
         for route in self._routes:

@@ -44,6 +44,7 @@ class RouteTable(msgspec.Struct, frozen=True, kw_only=True):
     consent_may_loosen: bool = False
     drop_audio: Literal["client", "server", "both"] | None = None
     hash_text: bool = False
+    sideband: bool = False
     labels: dict[LabelName, str] = {}
     label_headers: list[HeaderName] = []
 
@@ -67,6 +68,7 @@ ALLOWED: Final = {
     "consent_may_loosen": "true or false, and true only with a consent_header",
     "drop_audio": '"client", "server" or "both"',
     "hash_text": "true or false",
+    "sideband": "true or false",
     "labels": "a table of names (letters, digits, . _ -) and their values, all strings",
     "label_headers": "a list of header names",
 }

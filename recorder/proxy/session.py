@@ -11,11 +11,13 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
+from recorder.proxy.calls import Call, call_begun, may_begin_a_call
 from recorder.proxy.config import WorkerConfig
 from recorder.proxy.dial import dial
+from recorder.proxy.exchange import Answer, RequestBody
 from recorder.proxy.farewell import REASON, FrameWatch, say_farewell
 from recorder.proxy.forward import request_head, response_head
-from recorder.proxy.http import RefusedError, Request, read_request, read_response
+from recorder.proxy.http import RefusedError, Request, Response, read_request, read_response
 from recorder.proxy.logbook import KINDS, Logbook
 from recorder.proxy.meter import Meter
 from recorder.proxy.refusals import close_politely, pass_refusal_on
@@ -40,6 +42,7 @@ class Session:
         address: who it is, for the record.
         session_no: its number in the ring.
         counters: the worker's.
+        on_call: told of a call that this connection's request has begun, and that is to be joined.
         on_end: called once when all is over.
     """
 
@@ -54,6 +57,7 @@ class Session:
         address: str,
         session_no: int,
         counters: Counters,
+        on_call: Callable[[Call], None],
         on_end: Callable[[], None],
     ) -> None:
         self._config = config
@@ -64,6 +68,7 @@ class Session:
         self._address = address
         self._session_no = session_no
         self._counters = counters
+        self._on_call = on_call
         self._on_end = on_end
         self._book: Logbook | None = None  # for WebSockets only
         self._meter: Meter | None = None
@@ -88,17 +93,20 @@ class Session:
                 if request is None:
                     self._end()
                     return
-                route, client_name = self._settings.admit(request)
+                route, client_name = self._settings.admit(request, self._address)
                 deadline.reschedule(began + route.handshake_timeout_seconds)
+                body = None
                 if request.is_upgrade:
                     self._open(request, route, client_name)
+                else:
+                    body = RequestBody(request, self._config.max_header_bytes)
                 self._notice_a_reset()
                 upstream = await self._dial(route)
-                if request.is_upgrade:
+                if body is None:
                     await self._upgrade(request, route, upstream)
                 else:
-                    await send_all(upstream, request_head(request, route) + request.rest)
-                    self._start_splice(upstream)
+                    await send_all(upstream, request_head(request, route) + body.first)
+                    self._start_splice(upstream, (body, self._answer_to(request, route, client_name)))
         except RefusedError as refusal:
             await self._refuse(refusal, upstream)
         except TimeoutError:
@@ -251,7 +259,22 @@ class Session:
         self._extensions = ", ".join(negotiated)
         self._start_splice(upstream)
 
-    def _start_splice(self, upstream: socket.socket) -> None:
+    def _answer_to(self, request: Request, route: Route, client_name: str | None) -> Answer:
+        """What becomes of the answer to a plain request; a call that it begins is told of once it has been sent on."""
+        loop = asyncio.get_running_loop()
+
+        def tell(response: Response) -> None:
+            if call := call_begun(request, response, route, client_name, address=self._address):
+                self._on_call(call)
+
+        def notice(response: Response) -> None:
+            if route.sideband and may_begin_a_call(request):
+                loop.call_soon(tell, response)
+                self._selector.interrupt()
+
+        return Answer(self._config.max_header_bytes, notice)
+
+    def _start_splice(self, upstream: socket.socket, filters: tuple[RequestBody, Answer] | None = None) -> None:
         def ended(splice: Splice) -> None:
             self._record_close(
                 closed_by="proxy" if splice.first_end is None else "lost",
@@ -268,6 +291,7 @@ class Session:
             kinds=KINDS,
             on_end=ended,
             observe=self._counters.observe_latency,
+            filters=filters,
         )
         if self._book is None:
             self._counters.add(HTTP_REQUESTS)
@@ -285,7 +309,8 @@ class Session:
             self._abandon(refusal.message, upstream)
             return
         self._counters.add(REFUSED, value=refusal.code)
-        log.warning("refused: %d %s", refusal.status, refusal.message, extra=self._named)
+        level = logging.DEBUG if refusal.status == HTTPStatus.TOO_MANY_REQUESTS else logging.WARNING
+        log.log(level, "refused: %d %s", refusal.status, refusal.message, extra=self._named)
         self._record_close(closed_by=refusal.by, status=refusal.status, error=refusal.message)
         try:
             async with asyncio.timeout(self._config.handshake_timeout_seconds):

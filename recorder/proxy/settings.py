@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from recorder.protocol.policy import ContentPolicy
 from recorder.proxy.config import WorkerConfig
 from recorder.proxy.consent import Mode, RecordingPolicy
 from recorder.proxy.credentials import presented
-from recorder.proxy.http import RefusedError, Request
+from recorder.proxy.http import Request
 from recorder.proxy.routefile import RouteDefaults, load_config
 from recorder.proxy.routes import Route, Routes
 from recorder.proxy.tls import listener_context, upstream_context
+from recorder.proxy.tokenfailures import TokenFailures
 from recorder.proxy.tokens import ClientTokens, read_tokens
 from recorder.proxy.upstream import proxy_from_environment
 
@@ -30,28 +32,39 @@ class Loaded:
         routes: where requests go.
         tokens: who may come in; None for everyone.
         listener_tls: TLS towards clients, or None for plain.
+        failures: of clients to show a valid token.
     """
 
     routes: Routes
     tokens: ClientTokens | None
     listener_tls: ssl.SSLContext | None
+    failures: TokenFailures
 
-    def admit(self, request: Request) -> tuple[Route, str | None]:
+    def admit(self, request: Request, address: str) -> tuple[Route, str | None]:
         """The route that a request takes, and the name of its client's token (None where none is asked for).
 
+        Args:
+            request: the client's.
+            address: where it comes from, HOST:PORT.
+
         Raises:
-            RefusedError: 401, it has no valid token; 404, there is no route; 400, its path is ambiguous.
+            RefusedError: 401, it has no valid token, or 429, as many before it had not; 404, there is no route; 400,
+                its path is ambiguous.
         """
         client = None
         if self.tokens is not None:
             client = self.tokens.name_of(presented(request.target, request.headers))
             if client is None:
-                raise RefusedError(401, "unauthorized", "a valid client token is needed here", by="client")
+                raise self.failures.refusal(address.rpartition(":")[0], time.monotonic())
         return self.routes.match(request), client
 
 
-def load(config: WorkerConfig) -> Loaded:
+def load(config: WorkerConfig, failures: TokenFailures | None = None) -> Loaded:
     """Read all that `config` names.
+
+    Args:
+        config: the worker's.
+        failures: those counted so far.
 
     Raises:
         UsageError: something in it cannot be used; says what and where.
@@ -69,7 +82,7 @@ def load(config: WorkerConfig) -> Loaded:
     tls = None
     if config.tls_cert:
         tls = listener_context(Path(config.tls_cert), Path(config.tls_key) if config.tls_key else None)
-    return Loaded(Routes(routes), tokens, tls)
+    return Loaded(Routes(routes), tokens, tls, failures or TokenFailures())
 
 
 def _only_route(config: WorkerConfig, defaults: RouteDefaults) -> Route:
@@ -78,6 +91,7 @@ def _only_route(config: WorkerConfig, defaults: RouteDefaults) -> Route:
         upstream=config.upstream,
         tls=upstream_context(defaults.ca) if config.upstream.tls else None,
         proxy=proxy_from_environment(config.upstream),
+        sideband=config.sideband,
         recording=RecordingPolicy(mode=Mode(config.record), content=ContentPolicy(config.drop_audio, config.hash_text)),
         connect_timeout_seconds=defaults.connect_timeout_seconds,
         handshake_timeout_seconds=defaults.handshake_timeout_seconds,
@@ -112,7 +126,7 @@ class Settings:
     def reload(self) -> bool:
         """Read everything again. What cannot be used leaves all as it is, and the log says why."""
         try:
-            self.current = load(self._config)
+            self.current = load(self._config, self.current.failures)
         except RecorderError as error:
             log.error("not reloaded, the settings stay as they were: %s", error.message)  # noqa: TRY400 - words say it all
             return False

@@ -34,6 +34,16 @@ class Chunks(Protocol):
         """Take note of bytes of one direction; never waits, never raises."""
 
 
+class Filter(Protocol):
+    """What decides which bytes of one direction pass."""
+
+    def feed(self, data: bytes) -> bytes:
+        """The next bytes; gives those to tap and forward now. Raises OSError where the direction has to be reset."""
+
+    def end(self) -> bytes:
+        """There are no more; gives what is left to forward."""
+
+
 log = logging.getLogger(__name__)
 
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -46,11 +56,14 @@ _SAMPLE_EVERY: Final = 256  # chunks, of which one's time is taken
 class _Lane:
     """One direction."""
 
-    __slots__ = ("carried", "ended", "held", "kind", "party", "sink", "source", "until_sample")
+    __slots__ = ("carried", "ended", "held", "kind", "party", "receive", "sink", "source", "until_sample")
 
-    def __init__(self, party: Party, source: socket.socket, sink: socket.socket, kind: int) -> None:
+    def __init__(
+        self, party: Party, source: socket.socket, sink: socket.socket, kind: int, passing: Filter | None
+    ) -> None:
         self.party: Party = party
         self.source = source
+        self.receive: Callable[[int], bytes] = source.recv if passing is None else _filtered(source, passing)
         self.sink = sink
         self.kind = kind
         self.held = b""  # read, tapped, and not yet taken by the sink
@@ -73,6 +86,7 @@ class Splice:
         kinds: the record kinds of the client's and the upstream's bytes.
         on_end: called once, on the event loop, when both sockets are closed.
         observe: told, for one chunk of 256, the nanoseconds from having read it to having sent it on.
+        filters: which of the client's and of the upstream's bytes pass; None for all.
 
     Attributes:
         first_end: whose end came first (FIN or reset), once there is one.
@@ -89,14 +103,16 @@ class Splice:
         kinds: tuple[int, int],
         on_end: Callable[[Splice], None],
         observe: Callable[[int], None] | None = None,
+        filters: tuple[Filter, Filter] | None = None,
     ) -> None:
         self._selector = selector
         self._tap = tap
         self._on_end = on_end
         self._observe = observe or (lambda _: None)
         self._loop = asyncio.get_running_loop()
-        self._up = _Lane("client", client, upstream, kinds[0])
-        self._down = _Lane("upstream", upstream, client, kinds[1])
+        up, down = filters or (None, None)
+        self._up = _Lane("client", client, upstream, kinds[0], up)
+        self._down = _Lane("upstream", upstream, client, kinds[1], down)
         self._finished = False
         self.first_end: Party | None = None
         self.error: str | None = None
@@ -162,7 +178,7 @@ class Splice:
 
     def _pump(self, lane: _Lane, mask: int) -> None:
         try:
-            data = lane.source.recv(CHUNK)
+            data = lane.receive(CHUNK)
         except _NOT_NOW:
             return
         except ssl.SSLZeroReturnError:  # what `recv` says instead of b"" once we have ended our own direction
@@ -262,6 +278,21 @@ class Splice:
                 sock.close()
         self._loop.call_soon(self._on_end, self)
         self._selector.interrupt()
+
+
+def _filtered(source: socket.socket, passing: Filter) -> Callable[[int], bytes]:
+    """A `recv` that gives what passes. Where that is nothing, it is as if nothing had come."""
+
+    def receive(count: int) -> bytes:
+        data = source.recv(count)
+        if not data:
+            return passing.end()
+        passed = passing.feed(data)
+        if not passed:
+            raise BlockingIOError
+        return passed
+
+    return receive
 
 
 async def _reset_when_sent(sock: socket.socket) -> None:

@@ -23,12 +23,14 @@ import msgspec
 
 from recorder import logs
 from recorder.errors import RecorderError
+from recorder.proxy.calls import Call
 from recorder.proxy.config import WorkerConfig
 from recorder.proxy.control import ControlServer
 from recorder.proxy.http import RefusedError
 from recorder.proxy.selector import SpliceSelector
 from recorder.proxy.session import Session
 from recorder.proxy.settings import Settings
+from recorder.proxy.sideband import Sideband
 from recorder.proxy.sockets import prepare, send_all, start_tls
 from recorder.store.counters import (
     ACCEPTING,
@@ -81,7 +83,7 @@ class Worker:
         self._listeners = listeners
         self._settings = Settings(config)
         self._ring = RingWriter(Path(config.ring_dir), config.ring_bytes)
-        self._sessions: set[Session] = set()
+        self._sessions: set[Session | Sideband] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._session_no = 0
         self._stopping = asyncio.Event()
@@ -206,12 +208,35 @@ class Worker:
             address=address,
             session_no=self._session_no,
             counters=self._counters,
+            on_call=self._join,
             on_end=lambda: self._ended(session),
         )
+        self._began(session)
+        await session.run()
+
+    def _join(self, call: Call) -> None:
+        """Follow a call that goes past this proxy."""
+        if self._stopping.is_set() or len(self._sessions) >= self._config.max_sessions:
+            self._counters.add(ERROR, value="sideband")
+            why = "the proxy is stopping" if self._stopping.is_set() else "it serves its most sessions already"
+            log.error("call %s is not recorded: %s", call.call_id, why)
+            return
+        self._session_no += 1
+        sideband = Sideband(
+            call,
+            config=self._config,
+            ring=self._ring,
+            session_no=self._session_no,
+            counters=self._counters,
+            on_end=lambda: self._ended(sideband),
+        )
+        self._began(sideband)
+        sideband.start()
+
+    def _began(self, session: Session | Sideband) -> None:
         self._sessions.add(session)
         self._counters.set(CONNECTIONS_OPEN, len(self._sessions))
         self._idle.clear()
-        await session.run()
 
     async def _refuse(self, client: socket.socket) -> None:
         refusal = RefusedError(
@@ -223,7 +248,7 @@ class Worker:
                 await send_all(client, refusal.response())
         client.close()
 
-    def _ended(self, session: Session) -> None:
+    def _ended(self, session: Session | Sideband) -> None:
         self._sessions.discard(session)
         self._counters.set(CONNECTIONS_OPEN, len(self._sessions))
         if not self._sessions:

@@ -73,6 +73,7 @@ REFUSALS: Final = (
     "bad_request",
     "headers_too_large",
     "unauthorized",
+    "too_many_failures",
     "no_route",
     "too_many_sessions",
     "cannot_record",
@@ -93,6 +94,7 @@ ERRORS: Final = (
     "connection_lost",
     "proxy_closed",
     "not_recorded",
+    "sideband",
     "journal_write",
     "journal_sync",
     "disk_floor",
@@ -103,7 +105,7 @@ _FAST: Final = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2
 _SLOW: Final = (1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 CONNECTIONS_OPEN: Final = Metric(
-    "recorder_connections_open", "Client connections being served, handshakes included.", "gauge"
+    "recorder_connections_open", "Connections being served: clients', handshakes included, and sidebands.", "gauge"
 )
 SESSIONS_OPEN: Final = Metric("recorder_sessions_open", "Sessions running.", "gauge")
 SESSIONS_UNRECORDED: Final = Metric(

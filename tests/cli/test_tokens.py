@@ -111,9 +111,9 @@ def test_what_is_kept_is_said_by_the_routes_or_by_options_not_by_both(
     assert (
         " no-audio, texts hashed " in recorder("proxy", "--record", "no-audio", "--hash-text", "--check-config").stdout
     )
-    for option in (("--record", "off"), ("--drop-audio", "client"), ("--hash-text",)):
+    for option in (("--record", "off"), ("--drop-audio", "client"), ("--hash-text",), ("--sideband",)):
         failed = failure("proxy", "--config", str(routes), "--check-config", *option)
-        assert failed.message == "--config excludes --record, --drop-audio and --hash-text"
+        assert failed.message == "--config excludes --record, --drop-audio, --hash-text and --sideband"
     monkeypatch.setenv("RECORDER_HASH_TEXT", "1")
     monkeypatch.setenv("RECORDER_DROP_AUDIO", "server")
     assert "on, no audio of the server, texts hashed" in recorder("proxy", "--check-config").stdout

@@ -202,7 +202,7 @@ def test_every_refusal_has_a_cause_of_its_own() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "RefusedError":
                 codes.add(node.args[1].value if isinstance(node.args[1], ast.Constant) else "?")
-    assert codes == set(REFUSALS) - {"upstream_refused", "other"}
+    assert codes == set(REFUSALS) - {"other"}
 
 
 class Metered:
