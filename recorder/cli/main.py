@@ -24,6 +24,7 @@ from typer.exceptions import TyperException
 from recorder.cli import (
     bundle,
     demo,
+    drift,
     export,
     import_,
     output,
@@ -41,7 +42,7 @@ from recorder.errors import RecorderError
 
 COMMANDS: Final[tuple[tuple[str, tuple[ModuleType, ...]], ...]] = (
     ("Record", (proxy, tokens, simulate, demo)),
-    ("Look", (sessions, show, replay, query, serve)),
+    ("Look", (sessions, show, replay, query, drift, serve)),
     ("Store", (import_, export, bundle, seal)),
 )
 """Panels of the help, and the modules of their commands."""

@@ -1,17 +1,31 @@
-"""The vocabulary: every event name that is known, with who sends it, what it is about, and its GA name.
+"""The vocabulary: every event name that is known, with who sends it, what it is about, its fields, and its GA name.
 
-Data, not rules: a name that is not here is recorded, decoded and shown like any other, and listed as drift.
-`docs/events.md` is this table (`reference()`).
+Data, not rules: a name that is not here is recorded, decoded and shown like any other, and listed as drift; so is a
+field. The rows are in `vocabulary`; `docs/events.md` is made from them (`reference()`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, Literal
 
 import msgspec
 
+from recorder.protocol.vocabulary import OBJECTS, ROWS
+
 Sender = Literal["client", "server", "both", "recorder"]
 Dialect = Literal["ga", "beta", "translation", "live", "voice_live", "xai", "websocket", "recorder"]
+
+ID_FIELDS: Final = (
+    "event_id",
+    "response_id",
+    "item_id",
+    "call_id",
+    "previous_item_id",
+    "output_index",
+    "content_index",
+)
+"""What an event says of itself that is a column of `events`."""
 
 
 class EventType(msgspec.Struct, frozen=True):
@@ -24,6 +38,8 @@ class EventType(msgspec.Struct, frozen=True):
         canonical: the GA name of the same thing; the name itself where GA has no other.
         dialect: where the name comes from.
         description: what it means, one sentence.
+        fields: what it always carries at the top level, beside `type`.
+        optional: what it may carry there.
     """
 
     name: str
@@ -32,6 +48,29 @@ class EventType(msgspec.Struct, frozen=True):
     canonical: str
     dialect: Dialect
     description: str
+    fields: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The columns of `events` that it fills: of `ID_FIELDS`, and from the id of its `item` or `response`."""
+        carried = {"event_id", *self.fields, *self.optional}
+        if "item" in carried:
+            carried |= {"item_id", "call_id"}
+        if "response" in carried and self.direction == "server":
+            carried.add("response_id")
+        return tuple(name for name in ID_FIELDS if name in carried and self.is_on_the_wire)
+
+    @property
+    def is_on_the_wire(self) -> bool:
+        """Whether it is a message, and no control frame or record of our own."""
+        return self.dialect not in ("websocket", "recorder")
+
+    def paths(self) -> Iterator[str]:
+        """Every field that is known of it: those at the top level, and `item.id` … of the objects that it carries."""
+        for name in ("type", "event_id", *self.fields, *self.optional):
+            yield name
+            yield from (f"{name}.{inner}" for inner in OBJECT_FIELDS.get(name, ()))
 
 
 _BETA_NAMES: Final = {
@@ -49,208 +88,49 @@ def canonical(name: str) -> str:
     return _BETA_NAMES.get(name, name)
 
 
-_TABLE: Final = """
-ga client session
-    session.update: Asks for a changed session configuration.
-ga server session
-    session.created: The session exists; carries its initial configuration.
-    session.updated: A `session.update` took effect; carries the configuration now in force.
-ga client input_audio
-    input_audio_buffer.append: Adds base64 audio to the input buffer.
-    input_audio_buffer.clear: Throws the input buffer away.
-    input_audio_buffer.commit: Makes the input buffer a user item.
-ga server input_audio
-    input_audio_buffer.cleared: The input buffer was thrown away.
-    input_audio_buffer.committed: The input buffer became a user item, by commit or by VAD.
-    input_audio_buffer.dtmf_event_received: The caller pressed a telephone key (SIP).
-    input_audio_buffer.speech_started: VAD heard speech begin.
-    input_audio_buffer.speech_stopped: VAD heard speech end.
-    input_audio_buffer.timeout_triggered: Nobody spoke for `idle_timeout_ms`; the server goes on by itself.
-ga client conversation
-    conversation.item.create: Puts an item into the conversation.
-    conversation.item.delete: Takes an item out of the conversation.
-    conversation.item.retrieve: Asks for the server's copy of an item.
-    conversation.item.truncate: Cuts an assistant's audio to what was played.
-ga server conversation
-    conversation.created: The session's conversation exists.
-    conversation.item.added: An item joined the conversation; its content may still grow.
-    conversation.item.created: An item joined the conversation (beta; GA splits it into added and done).
-    conversation.item.deleted: An item was taken out.
-    conversation.item.done: An item is complete.
-    conversation.item.retrieved: The server's copy of an item, audio included.
-    conversation.item.truncated: An assistant's audio was cut.
-ga server transcription
-    conversation.item.input_audio_transcription.completed: The transcript of a user item, with its usage.
-    conversation.item.input_audio_transcription.delta: A piece of a user item's transcript.
-    conversation.item.input_audio_transcription.failed: A user item could not be transcribed.
-    conversation.item.input_audio_transcription.segment: A span of a user item's transcript, with its speaker.
-    conversation.item.input_audio_transcription.updated: A user item's transcript was revised.
-ga client response
-    response.cancel: Stops a response.
-    response.create: Asks the model to respond.
-ga server response
-    response.created: A response began.
-    response.done: A response ended; carries its status, output and usage.
-    response.output_item.added: A response began an item.
-    response.output_item.done: A response finished an item.
-    response.content_part.added: An item began a content part.
-    response.content_part.done: An item finished a content part.
-    response.output_text.delta: A piece of text output.
-    response.output_text.done: A text output is complete.
-    response.output_audio.delta: A piece of audio output, base64.
-    response.output_audio.done: An audio output is complete.
-    response.output_audio_transcript.delta: A piece of the transcript of audio output.
-    response.output_audio_transcript.done: The transcript of an audio output is complete.
-ga server tool
-    response.function_call_arguments.delta: A piece of a function call's JSON arguments.
-    response.function_call_arguments.done: A function call's arguments are complete; the client is to answer.
-ga server mcp
-    mcp_list_tools.in_progress: The server began to ask an MCP server for its tools.
-    mcp_list_tools.completed: The tools of an MCP server are known.
-    mcp_list_tools.failed: The tools of an MCP server could not be had.
-    response.mcp_call_arguments.delta: A piece of an MCP call's JSON arguments.
-    response.mcp_call_arguments.done: An MCP call's arguments are complete.
-    response.mcp_call.in_progress: An MCP call began.
-    response.mcp_call.completed: An MCP call succeeded.
-    response.mcp_call.failed: An MCP call failed.
-ga client output_audio
-    output_audio_buffer.clear: Stops what is being played (WebRTC, SIP).
-ga server output_audio
-    output_audio_buffer.started: Playing of a response began (WebRTC, SIP).
-    output_audio_buffer.stopped: Everything was played (WebRTC, SIP).
-    output_audio_buffer.cleared: Playing was cut off (WebRTC, SIP).
-ga server rate_limits
-    rate_limits.updated: What is left of the rate limits.
-ga server error
-    error: Something went wrong; the session mostly goes on.
-beta client session
-    transcription_session.update: Asks for a changed transcription session.
-beta server session
-    transcription_session.created: A transcription session exists.
-    transcription_session.updated: A `transcription_session.update` took effect.
-beta server response
-    response.audio.delta: Beta name of `response.output_audio.delta`.
-    response.audio.done: Beta name of `response.output_audio.done`.
-    response.audio_transcript.delta: Beta name of `response.output_audio_transcript.delta`.
-    response.audio_transcript.done: Beta name of `response.output_audio_transcript.done`.
-    response.text.delta: Beta name of `response.output_text.delta`.
-    response.text.done: Beta name of `response.output_text.done`.
-translation client session
-    session.close: Asks for the end of the session once all input is translated.
-translation client input_audio
-    session.input_audio_buffer.append: Adds base64 audio to be translated.
-translation server session
-    session.closed: The session is over.
-translation server transcription
-    session.input_transcript.delta: A piece of the transcript of what was said.
-translation server response
-    session.output_audio.delta: A piece of output audio, base64; says its own rate and channels.
-    session.output_transcript.delta: A piece of the transcript of output audio.
-live client session
-    session.start: Starts a session with its configuration.
-    session.commentary.append: Gives context that the model may speak about.
-    session.instructions.append: Adds developer instructions to a running session.
-    session.thinking.append: Gives silent context or progress.
-live server session
-    session.started: The session runs; carries its configuration.
-    session.commentary.appended: Commentary was accepted.
-    session.instructions.appended: Instructions were accepted.
-    session.thinking.appended: Silent context was accepted.
-    session.delegation.created: The model handed work to a back end.
-    session.usage.updated: Usage of the whole session so far: cumulative, not to be summed.
-    info: A notice about the session.
-live both input_audio
-    session.input_audio.append: Input audio, base64; a sideband gets it reflected by the server.
-live client input_audio
-    session.input_audio.mute: Mutes the input to the model.
-    session.input_audio.unmute: Takes the mute away.
-live server input_audio
-    session.input_audio.muted: The input is muted.
-    session.input_audio.unmuted: The input is heard again.
-live client output_audio
-    session.output_audio.fixture.play: Plays a piece of ready-made audio, base64.
-live server output_audio
-    session.output_audio.fixture.playing: Ready-made audio began to play.
-    session.output_audio.fixture.played: Ready-made audio was played.
-live client response
-    response.item.create: Adds an item to the input of delegated responses.
-live server response
-    response.event: Wraps one event of a delegated response.
-live client decision
-    decision.create: Asks for the configured questions to be decided.
-    decision.item.create: Adds an input item for decisions.
-    decision.item.delete: Takes an input item for decisions away.
-live server decision
-    decision.event: Wraps one event of a decision.
-    decision.completed: A decision was made; comes within `decision.event`.
-    decision.item.created: An input item for decisions was added.
-    decision.item.deleted: An input item for decisions was taken away.
-live both transport
-    transport.dtmf.send: Sends a telephone key (SIP); older servers confirm by the same name.
-live server transport
-    transport.dtmf.sent: A telephone key was sent (SIP).
-    transport.dtmf.received: The caller pressed a telephone key (SIP).
-    transport.ringing: The called telephone rings (SIP).
-    transport.answered: The call was answered (SIP).
-    transport.failed: The call could not be set up (SIP).
-voice_live client input_audio
-    input_audio.turn.start: Begins a turn of input audio.
-    input_audio.turn.append: Adds base64 audio to a turn.
-    input_audio.turn.end: Ends a turn of input audio.
-    input_audio.turn.cancel: Throws a turn of input audio away.
-    input_audio.clear: Throws all input audio away.
-voice_live client avatar
-    session.avatar.connect: Offers a WebRTC connection for the avatar's video.
-voice_live server avatar
-    session.avatar.connecting: Answers the offer for the avatar's video.
-    session.avatar.switch_to_idle: The avatar rests.
-    session.avatar.switch_to_speaking: The avatar speaks.
-    response.animation_blendshapes.delta: Face animation frames that go with the audio.
-    response.animation_blendshapes.done: Face animation is complete.
-    response.animation_viseme.delta: A mouth shape and its place in the audio.
-    response.animation_viseme.done: Mouth shapes are complete.
-    response.video.delta: A piece of the avatar's video.
-voice_live server response
-    response.audio_timestamp.delta: A word and its place in the audio.
-    response.audio_timestamp.done: Word places are complete.
-voice_live server tool
-    response.foundry_agent_call_arguments.delta: A piece of the arguments of a call to a hosted agent.
-    response.foundry_agent_call_arguments.done: The arguments of a call to a hosted agent are complete.
-    response.foundry_agent_call.in_progress: A call to a hosted agent began.
-    response.foundry_agent_call.completed: A call to a hosted agent succeeded.
-    response.foundry_agent_call.failed: A call to a hosted agent failed.
-voice_live server error
-    warning: Something is not as asked; the session goes on.
-xai server session
-    ping: Keeps the connection awake; a message, not a control frame.
-websocket both connection
-    websocket.ping: A ping frame.
-    websocket.pong: A pong frame.
-    websocket.close: A close frame, with code and reason.
-recorder recorder recorder
-    recorder.session_opened: A client's request was read, or a file imported; carries the session's facts.
-    recorder.handshake_completed: The upstream accepted; carries its answer and how long it took.
-    recorder.gap: Bytes were forwarded and not recorded.
-    recorder.session_closed: The session ended; says by whom, with which code, and how much was carried.
-"""
-"""Heads `dialect sender family`, below each its `name: meaning` rows."""
+def _read_objects() -> dict[str, tuple[str, ...]]:
+    blocks: dict[str, tuple[str, ...]] = {}
+    name = ""
+    for line in OBJECTS.strip().splitlines():
+        if line.startswith(" "):
+            blocks[name] += tuple(line.split())
+        else:
+            name = line
+            blocks[name] = ()
+    return blocks
 
 
-def _read_table() -> tuple[EventType, ...]:
+OBJECT_FIELDS: Final = _read_objects()
+"""The known fields of `item`, `response`, `session` and `error`, wherever they stand."""
+
+
+def _read_rows() -> tuple[EventType, ...]:
     rows: list[EventType] = []
     head: list[str] = []
-    for line in _TABLE.strip().splitlines():
-        if not line.startswith(" "):
-            head = line.split()
-            continue
-        name, description = line.strip().split(": ", 1)
-        row = dict(zip(("dialect", "direction", "family"), head, strict=True))
-        row |= {"name": name, "canonical": canonical(name), "description": description}
-        rows.append(msgspec.convert(row, EventType))
+    for line in ROWS.strip().splitlines():
+        text = line.lstrip()
+        match len(line) - len(text):
+            case 0:
+                head = text.split()
+            case 4:
+                name, description = text.split(": ", 1)
+                row = dict(zip(("dialect", "direction", "family"), head, strict=True))
+                row |= {"name": name, "canonical": canonical(name), "description": description}
+                rows.append(msgspec.convert(row, EventType))
+            case _:
+                rows[-1] = _with_fields(rows[-1], text.split())
     return tuple(rows)
 
 
-VOCABULARY: Final[tuple[EventType, ...]] = _read_table()
+def _with_fields(row: EventType, names: list[str]) -> EventType:
+    return msgspec.structs.replace(
+        row,
+        fields=(*row.fields, *(name for name in names if not name.endswith("?"))),
+        optional=(*row.optional, *(name.removesuffix("?") for name in names if name.endswith("?"))),
+    )
+
+
+VOCABULARY: Final[tuple[EventType, ...]] = _read_rows()
 _BY_NAME: Final = {event_type.name: event_type for event_type in VOCABULARY}
 
 
@@ -264,25 +144,32 @@ def lookup(name: str) -> EventType | None:
     return _BY_NAME.get(name)
 
 
+_PAGE: Final = """# Events
+
+Every event name that the recorder knows. Others are recorded all the same, and `recorder drift` lists them, with fields
+that are not listed here. Models use the canonical name; the stored `type` is always what was sent. A `?` marks what may
+be missing. *ids* are what fills the columns of `events`; those of an `item` or `response` are read from inside it.
+"""
+
+
 def reference() -> str:
     """The vocabulary as a Markdown page, one table a family, in the order of the vocabulary."""
-    lines = [
-        "# Events",
-        "",
-        "Every event name that the recorder knows. Others are recorded all the same, and reported as drift.",
-        "Models use the canonical name; the stored `type` is always what was sent.",
-    ]
-    families = dict.fromkeys(event_type.family for event_type in VOCABULARY)
-    for family in families:
-        lines += [
-            "",
-            f"## {family}",
-            "",
-            "| name | sent by | dialect | canonical name | meaning |",
-            "|---|---|---|---|---|",
-        ]
-        for row in VOCABULARY:
-            if row.family == family:
-                other = f"`{row.canonical}`" if row.canonical != row.name else ""
-                lines.append(f"| `{row.name}` | {row.direction} | {row.dialect} | {other} | {row.description} |")
+    lines = [_PAGE]
+    for family in dict.fromkeys(event_type.family for event_type in VOCABULARY):
+        lines += [f"## {family}", "", "| name | sent by | dialect | meaning | ids | other fields | canonical name |"]
+        lines.append("|---|---|---|---|---|---|---|")
+        lines += [_line(row) for row in VOCABULARY if row.family == family]
+        lines.append("")
+    lines += ["## Objects", "", "What is known of the objects that events carry, in any dialect.", ""]
+    lines += ["| object | fields |", "|---|---|"]
+    lines += [f"| `{name}` | {' '.join(f'`{field}`' for field in fields)} |" for name, fields in OBJECT_FIELDS.items()]
     return "\n".join(lines) + "\n"
+
+
+def _line(row: EventType) -> str:
+    ids = [f"`{name}`" + ("" if name in row.fields else "?") for name in row.ids]
+    others = [f"`{name}`" for name in row.fields if name not in ID_FIELDS]
+    others += [f"`{name}`?" for name in row.optional if name not in ID_FIELDS]
+    other = f"`{row.canonical}`" if row.canonical != row.name else ""
+    cells = [f"`{row.name}`", row.direction, row.dialect, row.description, " ".join(ids), " ".join(others), other]
+    return f"| {' | '.join(cells)} |"

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from recorder.protocol.event_types import VOCABULARY, canonical, is_known, lookup, reference
+from recorder.protocol.event_types import ID_FIELDS, VOCABULARY, canonical, is_known, lookup, reference
 
 ROOT = Path(__file__).parents[2]
 TYPES = ROOT.parent / "shared" / "protocol" / "realtime.ts"
@@ -51,21 +51,54 @@ def test_descriptions_are_one_sentence() -> None:
         assert "|" not in event_type.description
 
 
-@pytest.mark.skipif(not TYPES.exists(), reason="the protocol's type definitions are no part of the repository")
-def test_every_event_of_the_protocols_types_is_known_with_its_sender() -> None:
+def _interfaces() -> dict[str, tuple[str, dict[str, bool]]]:
+    """Name of each event in the types → who sends it, and its fields beside `type` with whether they are required."""
     source = TYPES.read_text()
-    senders: dict[str, str] = {}
+    bodies = dict(re.findall(r"^export interface (\w+) \{(.*?)\n\}", source, re.DOTALL | re.MULTILINE))
+    sides = {"TranscriptionSessionUpdate": "client", "TranscriptionSessionUpdatedEvent": "server"}  # beta: in no union
     for side in ("Client", "Server"):
         union = re.search(rf"export type Realtime{side}Event =\s*((?:\|\s*[\w.]+\s*)+);", source)
         assert union is not None
-        for interface in re.findall(r"\|\s*(?:\w+\.)?(\w+)", union[1]):
-            body = re.search(rf"export interface {interface} \{{(.*?)\n\}}", source, re.DOTALL)
-            assert body is not None, interface
-            name = re.findall(r"^type: '([^']+)';", body[1], re.MULTILINE)[-1]
-            senders[name] = side.lower()
-    senders |= {"transcription_session.update": "client", "transcription_session.updated": "server"}
-    assert len(senders) == 11 + 46 + 2
-    assert {name: BY_NAME[name].direction for name in senders if name in BY_NAME} == senders
+        sides |= dict.fromkeys(re.findall(r"\|\s*(?:\w+\.)?(\w+)", union[1]), side.lower())
+    found = {}
+    for interface, side in sides.items():
+        fields = dict(re.findall(r"^(\w+)(\??):", bodies[interface], re.MULTILINE))
+        name = re.findall(r"^type: '([^']+)';", bodies[interface], re.MULTILINE)[-1]
+        found[name] = (side, {field: mark == "" for field, mark in fields.items() if field != "type"})
+    return found
+
+
+@pytest.mark.skipif(not TYPES.exists(), reason="the protocol's type definitions are no part of the repository")
+def test_every_event_of_the_protocols_types_is_known_with_its_sender_fields_and_ids() -> None:
+    interfaces = _interfaces()
+    assert len(interfaces) == 11 + 46 + 2
+    assert sorted(interfaces.keys() - BY_NAME.keys()) == []
+    for name, (sender, fields) in interfaces.items():
+        row = BY_NAME[name]
+        assert row.direction == sender, name
+        assert fields.keys() - {*row.fields, *row.optional} == set(), name
+        assert {field for field in row.fields if not fields.get(field, False)} == set(), f"{name}: not always there"
+        assert {field for field in fields if field in ID_FIELDS} <= set(row.ids), name
+
+
+def test_ids_come_from_the_top_level_and_from_the_item_or_response() -> None:
+    assert BY_NAME["response.done"].ids == ("event_id", "response_id")
+    assert BY_NAME["response.create"].ids == ("event_id",)
+    assert BY_NAME["conversation.item.create"].ids == ("event_id", "item_id", "call_id", "previous_item_id")
+    assert BY_NAME["websocket.close"].ids == ()
+
+
+def test_fields_are_said_once() -> None:
+    for row in VOCABULARY:
+        named = [*row.fields, *row.optional]
+        assert len(named) == len(set(named)), row.name
+        assert "type" not in named, row.name
+
+
+def test_paths_reach_into_the_objects_that_an_event_carries() -> None:
+    paths = list(BY_NAME["conversation.item.added"].paths())
+    assert {"type", "event_id", "previous_item_id", "item", "item.id", "item.call_id", "item.phase"} <= set(paths)
+    assert "response.id" not in paths
 
 
 def test_the_reference_page_is_up_to_date() -> None:
