@@ -1,0 +1,83 @@
+-- The client message behind each `error`: named by error.event_id; else the last of the kind that the error speaks of
+-- (`specific`); else, for an invalid request, the last message that is no audio, if it is under five seconds old.
+WITH errors AS (
+  SELECT
+    session_id, position, at_ns,
+    coalesce(body ->> '$.error.event_id', body ->> '$.error.client_event_id', body ->> '$.client_event_id')
+      AS cause_event_id,
+    body ->> '$.error.type' AS type,
+    coalesce(body ->> '$.error.code', body ->> '$.code') AS code,
+    coalesce(body ->> '$.error.param', body ->> '$.param') AS param,
+    coalesce(body ->> '$.error.message', body ->> '$.message',
+      CASE WHEN json_type(body, '$.error') = 'VARCHAR' THEN body ->> '$.error' END) AS message
+  FROM wire_events
+  WHERE direction = 'server' AND type = 'error'
+),
+sent AS (
+  SELECT session_id, position, at_ns, event_id, type
+  FROM wire_events
+  WHERE direction = 'client' AND NOT coalesce(type LIKE 'websocket.%', false)
+),
+-- Audio stands apart, since there is so much of it; few errors speak of it.
+appends AS (
+  SELECT
+    events.session_id, events.position, events.monotonic_ns AS at_ns, nullif(events.event_id, '') AS event_id, events.type
+  FROM events
+  SEMI JOIN (
+    FROM errors WHERE cause_event_id IS NOT NULL OR param = 'audio' OR code LIKE '%audio%'
+  ) AS erring ON erring.session_id = events.session_id
+  WHERE events.direction = 'client'
+    AND events.type IN ('input_audio_buffer.append', 'session.input_audio_buffer.append')
+),
+exact AS (
+  SELECT errors.session_id, errors.position AS error_position, named.position, named.type
+  FROM errors
+  ASOF JOIN (FROM sent UNION ALL FROM appends) AS named
+    ON named.session_id = errors.session_id AND named.event_id = errors.cause_event_id
+    AND named.position < errors.position
+),
+guessed AS (
+  SELECT
+    *,
+    CASE
+      WHEN code = 'conversation_already_has_active_response' OR param LIKE 'response%' THEN 'response.create'
+      WHEN code = 'response_cancel_not_active' THEN 'response.cancel'
+      WHEN code LIKE 'input_audio_buffer_commit%' THEN 'input_audio_buffer.commit'
+      WHEN param = 'audio_end_ms' OR message ILIKE '%truncat%' OR message ILIKE '%already shorter than%'
+        THEN 'conversation.item.truncate'
+      WHEN param = 'session' OR param LIKE 'session.%' THEN 'session.update'
+      WHEN param = 'item' OR param LIKE 'item.%' OR param = 'previous_item_id' THEN 'conversation.item.create'
+      WHEN param = 'audio' THEN 'input_audio_buffer.append'
+    END AS cause_type
+  FROM errors
+  ANTI JOIN exact ON exact.session_id = errors.session_id AND exact.error_position = errors.position
+),
+told AS (
+  SELECT guessed.session_id, guessed.position AS error_position, kinds.position, kinds.type
+  FROM guessed
+  ASOF JOIN (FROM sent UNION ALL FROM appends) AS kinds
+    ON kinds.session_id = guessed.session_id AND kinds.type = guessed.cause_type AND kinds.position < guessed.position
+),
+likely AS (
+  SELECT guessed.session_id, guessed.position AS error_position, sent.position, sent.type
+  FROM guessed
+  ANTI JOIN told ON told.session_id = guessed.session_id AND told.error_position = guessed.position
+  ASOF JOIN sent ON sent.session_id = guessed.session_id AND sent.position < guessed.position
+  WHERE guessed.type = 'invalid_request_error' AND guessed.cause_type IS NULL
+    AND (guessed.at_ns - sent.at_ns <= 5e9 OR guessed.at_ns IS NULL OR sent.at_ns IS NULL)
+),
+causes AS (
+  SELECT *, 'exact' AS confidence, true AS specific FROM exact
+  UNION ALL
+  SELECT *, 'inferred', true FROM told
+  UNION ALL
+  SELECT *, 'inferred', false FROM likely
+)
+SELECT
+  errors.*,
+  causes.position AS cause_position,
+  causes.type AS cause_type,
+  coalesce(causes.confidence, 'none') AS cause_confidence,
+  coalesce(causes.specific, false) AS specific
+FROM errors
+LEFT JOIN causes ON causes.session_id = errors.session_id AND causes.error_position = errors.position
