@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import select
 import selectors
-import time
 from collections.abc import Callable, Mapping
+from time import monotonic
 from typing import Any
 
 READ = select.EPOLLIN
@@ -54,17 +54,17 @@ class SpliceSelector(selectors.BaseSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Serve splices until asyncio has something to do or `timeout` seconds are over."""
         slow = self._slow.fileno()
-        handlers, poll = self._handlers, self._epoll.poll
-        deadline = None if timeout is None else time.monotonic() + max(timeout, 0.0)
+        handler_of, poll = self._handlers.get, self._epoll.poll
+        deadline = None if timeout is None else monotonic() + max(timeout, 0.0)
         while True:
             wake = False
             for fd, mask in poll(timeout, 512):
-                if fd == slow:
-                    wake = True
-                elif (handler := handlers.get(fd)) is not None:
+                if (handler := handler_of(fd)) is not None:
                     handler(mask)
+                elif fd == slow:
+                    wake = True
             if deadline is not None:
-                timeout = deadline - time.monotonic()
+                timeout = deadline - monotonic()
                 if timeout <= 0:
                     wake = True
             if wake or self._interrupted:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from time import monotonic_ns
 from typing import Any
 
 import msgspec
@@ -29,10 +29,11 @@ class Tap:
         off: whether nothing was from the start: then there are facts only, and no GAP records.
     """
 
-    __slots__ = ("_gaps", "_owed", "_ring", "_session_no", "gaps", "left_out", "missed", "off", "stopped")
+    __slots__ = ("_gaps", "_owed", "_record", "_ring", "_session_no", "gaps", "left_out", "missed", "off", "stopped")
 
     def __init__(self, ring: RingWriter, session_no: int, *, off: bool = False) -> None:
         self._ring = ring
+        self._record = ring.append
         self._session_no = session_no
         self._gaps: dict[int, int] = {}
         self._owed: list[tuple[int, int, bytes]] = []  # kind, time and data of facts that the ring had no room for
@@ -51,10 +52,8 @@ class Tap:
 
     def chunk(self, kind: int, data: bytes) -> None:
         """Record bytes of one direction, with the time of now."""
-        now = time.monotonic_ns()
-        if (self._gaps and not self._resume(now, len(data))) or not self._ring.append(
-            kind, self._session_no, now, data
-        ):
+        now = monotonic_ns()
+        if (self._gaps and not self._resume(now, len(data))) or not self._record(kind, self._session_no, now, data):
             self._miss(kind, len(data))
 
     def facts(self, kind: int, facts: dict[str, Any]) -> bool:
@@ -62,7 +61,7 @@ class Tap:
 
         Whoever records nothing more has to call `settle` until that has been done.
         """
-        now = time.monotonic_ns()
+        now = monotonic_ns()
         data = msgspec.json.encode(facts)
         if (not self._gaps or self._end_gaps(now, len(data))) and self._append(kind, now, data):
             return True
@@ -72,7 +71,7 @@ class Tap:
 
     def settle(self) -> bool:
         """Record what could not be recorded before; False while there is no room."""
-        return not self._owed or self._end_gaps(time.monotonic_ns(), 0)
+        return not self._owed or self._end_gaps(monotonic_ns(), 0)
 
     def stop(self, reason: str) -> None:
         """Record no more chunks. What is left out is counted, and stands in GAP records before the session's end.
@@ -115,10 +114,10 @@ class Tap:
     def _append(self, kind: int, at_ns: int, data: bytes) -> bool:
         if kind == RecordKind.CLOSED and self.stopped is not None and not self.off:
             self._report(self.left_out, self.stopped, at_ns)
-        return self._ring.append(kind, self._session_no, at_ns, data)
+        return self._record(kind, self._session_no, at_ns, data)
 
     def _report(self, counts: dict[int, int], reason: str, now: int) -> None:
         for kind, count in counts.items():
             if count:
                 gap = {"direction": _DIRECTIONS[RecordKind(kind)], "bytes": count, "reason": reason}
-                self._ring.append(RecordKind.GAP, self._session_no, now, msgspec.json.encode(gap))
+                self._record(RecordKind.GAP, self._session_no, now, msgspec.json.encode(gap))

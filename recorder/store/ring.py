@@ -37,6 +37,7 @@ CONTROL_SUFFIX: Final = ".control"
 
 _RECORD = struct.Struct("=IIQQ")  # data length, session number, monotonic ns, kind
 _HEADER: Final = _RECORD.size
+_pack_record = _RECORD.pack_into
 _SKIP: Final = 0xFFFF_FFFF  # a length that means: nothing more before the end, go on at the start
 _FILE = struct.Struct("=8sIIQ")  # magic, version, reserved, capacity
 _HEAD_WORD: Final = 8  # 64 bytes apart, so that writer and reader do not share a cache line
@@ -161,9 +162,10 @@ class RingWriter:
             ) from error
         self.capacity = capacity
         self._words = memoryview(self._map).cast("Q")
-        self._data = memoryview(self._map)[PAGE:]
-        self._head = 0
-        self._limit = capacity  # head may grow to this before the tail must be looked at again
+        # In the file, where the next record goes, and up to where there is room without another look at the tail.
+        self._place = PAGE
+        self._room_until = PAGE + capacity
+        self._lap = -PAGE  # what makes a head of a place
 
     def append(self, kind: int, session_no: int, at_ns: int, data: bytes) -> bool:
         """Copy one record in and publish it.
@@ -173,23 +175,29 @@ class RingWriter:
         """
         length = len(data)
         size = (length + _HEADER + 7) & ~7
-        head = self._head
-        place = head % self.capacity
-        rest = self.capacity - place
-        start = head if size <= rest else head + rest
-        end = start + size
-        if end > self._limit:
-            self._limit = self._words[_TAIL_WORD] + self.capacity
-            if end > self._limit:
-                return False
-        if start != head:
-            if rest >= _HEADER:
-                _RECORD.pack_into(self._data, place, _SKIP, 0, 0, 0)
-            place = 0
-        body = place + _HEADER
-        self._data[body : body + length] = data
-        _RECORD.pack_into(self._data, place, length, session_no, at_ns, kind)
-        self._head = self._words[_HEAD_WORD] = end
+        if self._place + size > self._room_until and not self._find_room(size):
+            return False
+        place = self._place
+        self._map[place + _HEADER : place + _HEADER + length] = data
+        _pack_record(self._map, place, length, session_no, at_ns, kind)
+        self._place = end = place + size
+        self._words[_HEAD_WORD] = self._lap + end
+        return True
+
+    def _find_room(self, size: int) -> bool:
+        """See what the reader has released; go to the start where the end is too near."""
+        place, end = self._place, PAGE + self.capacity
+        free = self.capacity - self.used_bytes()
+        starts_over = place + size > end
+        skipped = end - place if starts_over else 0
+        if skipped + size > free:
+            return False
+        if starts_over:
+            if skipped >= _HEADER:
+                _pack_record(self._map, place, _SKIP, 0, 0, 0)
+            self._lap += self.capacity
+            self._place = place = PAGE
+        self._room_until = min(place + free - skipped, end)
         return True
 
     def has_room(self, data_bytes: int) -> bool:
@@ -198,7 +206,7 @@ class RingWriter:
 
     def used_bytes(self) -> int:
         """How much the recorder process has not taken yet."""
-        return int(self._head - self._words[_TAIL_WORD])
+        return int(self._words[_HEAD_WORD] - self._words[_TAIL_WORD])
 
     @property
     def held_back(self) -> bool:
@@ -208,7 +216,6 @@ class RingWriter:
     def close(self) -> None:
         """Let go of the map and the lock; the recorder process drains and removes the file."""
         self._words.release()
-        self._data.release()
         self._map.close()
         os.close(self._fd)
 
