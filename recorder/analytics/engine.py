@@ -21,6 +21,7 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
+from recorder.analytics import drift
 from recorder.analytics.registry import Model, ModelError, built_in_models, stored_models
 from recorder.analytics.sandbox import objection
 from recorder.errors import QueryError
@@ -140,6 +141,8 @@ class Engine:
                 typed = ", ".join(f"CAST(NULL AS {kind}) AS {_name(name)}" for name, kind in columns.items())
                 cursor.execute(f"CREATE TABLE {_live(data_set)} AS SELECT {typed} LIMIT 0")
         self.update(files=dict.fromkeys(self._columns, ()))
+        with self._cursor() as cursor:
+            cursor.execute(f"CREATE VIEW drift AS {drift.VIEW}")
 
     def __enter__(self) -> Self:
         return self
@@ -277,9 +280,8 @@ class Engine:
 def _event_types() -> pa.Table:
     """One row per event name; a name that both sides use stands once."""
     rows = {row.name: row for row in VOCABULARY}.values()
-    return pa.table(
-        {name: [getattr(row, name) for row in rows] for name in ("name", "canonical", "direction", "family")}
-    )
+    columns = {name: [getattr(row, name) for row in rows] for name in ("name", "canonical", "direction", "family")}
+    return pa.table({**columns, "fields": [list(row.paths()) for row in rows]})
 
 
 @cache
