@@ -11,7 +11,7 @@ import binascii
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import pybase64
@@ -69,15 +69,36 @@ def _count(value: object) -> float | None:
     return value
 
 
+class FormatsState(msgspec.Struct, frozen=True):
+    """All that `Formats` knows, as plain data."""
+
+    input: float | None
+    output: float | None
+    asked: dict[str, float | None]
+    responses: dict[str, float | None]
+
+
 class Formats:
     """The audio formats of a session, as the server confirmed them. Starts with the protocol's default, PCM 24 kHz."""
 
     _MAX_OVERRIDES: Final = 64
 
+    @classmethod
+    def of(cls, state: FormatsState) -> Formats:
+        """Go on from a state."""
+        formats = cls()
+        formats._input, formats._output = state.input, state.output
+        formats._asked, formats._responses = dict(state.asked), dict(state.responses)
+        return formats
+
+    def state(self) -> FormatsState:
+        """What `of` goes on from."""
+        return FormatsState(self._input, self._output, dict(self._asked), dict(self._responses))
+
     def __init__(self) -> None:
         self._input: float | None = DEFAULT_BYTES_PER_MS
         self._output: float | None = DEFAULT_BYTES_PER_MS
-        self._asked: dict[str, Any] = {}
+        self._asked: dict[str, float | None] = {}
         self._responses: dict[str, float | None] = {}
 
     @property
@@ -94,17 +115,15 @@ class Formats:
         for side in ("input", "output"):
             asked = _session_format(session, side)
             if asked is not None:
-                self._asked[side] = asked
+                self._asked[side] = bytes_per_ms(asked)
 
     def server_confirms(self, session: object) -> None:
         """`session.created` or `session.updated` came in."""
         confirmed = {side: _session_format(session, side) for side in ("input", "output")}
-        formats = self._asked | {side: found for side, found in confirmed.items() if found is not None}
+        rates = self._asked | {side: bytes_per_ms(found) for side, found in confirmed.items() if found is not None}
         self._asked = {}
-        if "input" in formats:
-            self._input = bytes_per_ms(formats["input"])
-        if "output" in formats:
-            self._output = bytes_per_ms(formats["output"])
+        self._input = rates.get("input", self._input)
+        self._output = rates.get("output", self._output)
 
     def response_created(self, response_id: str, response: object) -> None:
         """`response.created` came in; it may have an output format of its own."""

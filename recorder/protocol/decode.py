@@ -13,6 +13,7 @@ import msgspec
 
 from recorder.protocol import envelope
 from recorder.protocol.audio import Cut, Formats, audio_key, bytes_per_ms, cut_media, cut_verbatim, may_hold_media
+from recorder.protocol.checkpoint import BuilderState, DecoderState
 from recorder.protocol.envelope import Direction, Part, Record, RecordedEvent, RecordKind
 from recorder.protocol.fields import Fields, read_fields, read_object
 from recorder.protocol.frames import FrameDecoder, Message, Side, text_problem
@@ -71,6 +72,26 @@ class EventBuilder:
         """What the policy took out so far."""
         self._opened_at_ns = opened_at_ns
         self._opened_monotonic_ns = opened_monotonic_ns
+
+    @classmethod
+    def of(cls, state: BuilderState) -> EventBuilder:
+        """Go on from a state."""
+        builder = cls(state.session_id, state.opened_at_ns, state.opened_monotonic_ns, state.policy)
+        builder.position, builder.formats = state.position, Formats.of(state.formats)
+        builder.left_out = msgspec.structs.replace(state.left_out)
+        return builder
+
+    def state(self) -> BuilderState:
+        """What `of` goes on from."""
+        return BuilderState(
+            self.session_id,
+            self.position,
+            self._opened_at_ns,
+            self._opened_monotonic_ns,
+            self.policy,
+            msgspec.structs.replace(self.left_out),
+            self.formats.state(),
+        )
 
     def own(self, event_type: str, payload: str, at_ns: int | None) -> RecordedEvent:
         """An event of the recorder itself.
@@ -267,6 +288,25 @@ class SessionDecoder:
             RecordKind.GAP: self._gap,
             RecordKind.CLOSED: self._end,
         }
+
+    @classmethod
+    def of(cls, state: DecoderState) -> SessionDecoder:
+        """Go on from a state."""
+        decoder = cls()
+        decoder._builder = None if state.builder is None else EventBuilder.of(state.builder)
+        decoder._frames = {side: FrameDecoder.of(side, frames) for side, frames in state.frames.items()}
+        decoder._accepted, decoder._close, decoder._closed = state.accepted, state.close, state.closed
+        return decoder
+
+    def state(self) -> DecoderState:
+        """What `of` goes on from; see `checkpoint`."""
+        return DecoderState(
+            None if self._builder is None else self._builder.state(),
+            {side: frames.state() for side, frames in self._frames.items()},
+            self._accepted,
+            self._close,
+            self._closed,
+        )
 
     @property
     def session_id(self) -> str | None:

@@ -11,12 +11,32 @@ import re
 import zlib
 from typing import Final
 
+import msgspec
+
 _TAIL: Final = b"\x00\x00\xff\xff"
 """The empty block that senders leave off (RFC 7692 section 7.2.1)."""
 
 _MAX_WINDOW_BITS: Final = 15
+_MOST: Final = 1 << 40
 _MIN_WINDOW_BITS: Final = 9
 """zlib's compressor makes 9 of 8, so that a window of 8 bits could not read what it writes."""
+
+
+_LAST_BLOCK: Final = b"\x01\x00\x00\xff\xff"
+_SETTLED_BYTES: Final = 1 << 18
+"""After so many compressed bytes the stream's place is looked at, so that no more of them need to be remembered."""
+
+
+class InflaterState(msgspec.Struct, frozen=True):
+    """What messages to come may refer to.
+
+    Attributes:
+        history: the last bytes that were inflated up to a place between two blocks: the window.
+        messages: the compressed messages since that place. None, unless a sender ends messages in mid-block.
+    """
+
+    history: bytes = b""
+    messages: tuple[bytes, ...] = ()
 
 
 class InflateError(Exception):
@@ -35,6 +55,10 @@ class Inflater:
         self._window_bits = max(_MIN_WINDOW_BITS, min(window_bits, _MAX_WINDOW_BITS))
         self._keeps_context = keeps_context
         self._stream = self._new_stream()
+        self._history = bytearray()  # at `_settled` and since, at least a window of it
+        self._settled = b""
+        self._since: list[bytes] = []
+        self._since_bytes = 0
 
     @classmethod
     def negotiated(cls, extensions: str | None, side: str) -> Inflater | None:
@@ -58,6 +82,46 @@ class Inflater:
     def forget(self) -> None:
         """Drop the context: bytes were lost, nothing that follows may refer to what came before."""
         self._stream = self._new_stream()
+        self._remember_from(b"")
+
+    def state(self) -> InflaterState:
+        """What `resume` goes on from."""
+        self._settle()
+        return InflaterState(self._settled, tuple(self._since))
+
+    def resume(self, state: InflaterState) -> None:
+        """Go on where another inflater of the same agreement was."""
+        self._stream = self._new_stream(state.history)
+        self._remember_from(state.history)
+        for message in state.messages:
+            self.inflate(message, _MOST)
+
+    def _remember_from(self, history: bytes) -> None:
+        self._history[:], self._settled = history, history
+        self._since.clear()
+        self._since_bytes = 0
+
+    def _remember(self, data: bytes, inflated: bytes) -> None:
+        self._history += inflated
+        if len(self._history) > 8 << self._window_bits:
+            del self._history[: -1 << self._window_bits]
+        self._since.append(data)
+        self._since_bytes += len(data)
+        if self._since_bytes > _SETTLED_BYTES:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Forget compressed messages if the stream stands between two blocks, as after every message it should.
+
+        Only a stream that does ends at once, with nothing more, when it is given an empty last block.
+        """
+        ahead = self._stream.copy()
+        try:
+            between = not ahead.decompress(_LAST_BLOCK) and ahead.eof and not ahead.unused_data
+        except zlib.error:
+            between = False
+        if between:
+            self._remember_from(bytes(self._history[-1 << self._window_bits :]))
 
     def inflate(self, data: bytes, limit: int) -> bytes:
         """Inflate one whole message.
@@ -73,9 +137,14 @@ class Inflater:
         try:
             inflated, stream = self._run(stream, data + _TAIL, limit)
         except zlib.error as error:
+            self._remember_from(b"")
             raise InflateError(f"cannot be inflated: {error}") from None
+        except InflateError:
+            self._remember_from(b"")
+            raise
         if self._keeps_context:
             self._stream = stream
+            self._remember(data, inflated)
         return inflated
 
     def _run(self, stream: zlib._Decompress, pending: bytes, limit: int) -> tuple[bytes, zlib._Decompress]:
@@ -88,7 +157,7 @@ class Inflater:
             if stream.eof:
                 # A final block may end a message or stand within it (section 7.2.3.4): go on with the same history.
                 pending = b"" if stream.unused_data == _TAIL else stream.unused_data
-                stream = self._new_stream(bytes(inflated[-(1 << self._window_bits) :]))
+                stream = self._new_stream(bytes((self._history + inflated)[-1 << self._window_bits :]))
         return bytes(inflated), stream
 
     def _new_stream(self, history: bytes = b"") -> zlib._Decompress:

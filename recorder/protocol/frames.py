@@ -14,7 +14,7 @@ import msgspec
 from websockets.exceptions import ProtocolError
 from websockets.frames import Frame, Opcode
 
-from recorder.protocol.deflate import InflateError, Inflater
+from recorder.protocol.deflate import InflateError, Inflater, InflaterState
 
 try:
     from websockets.speedups import apply_mask
@@ -71,6 +71,27 @@ def _header_faults(*, compressed: bool) -> tuple[str | None, ...]:
 _FAULTS: Final = {compressed: _header_faults(compressed=compressed) for compressed in (False, True)}
 
 
+class FrameState(msgspec.Struct, frozen=True):
+    """All that a `FrameDecoder` knows, as plain data.
+
+    Attributes:
+        deflate: the agreement on compression, as its constructor took it.
+        inflater: what compressed messages may refer to; None without an agreement.
+        buffer: the start of a frame that is not complete yet. The others likewise: see `FrameDecoder`.
+    """
+
+    deflate: str | None
+    inflater: InflaterState | None
+    buffer: bytes
+    needed: int
+    oversized_left: int
+    fragments: tuple[bytes, ...]
+    fragments_head: int
+    fragments_wire: int
+    lost: str | None
+    resync: bool
+
+
 class FrameDecoder:
     """Turns one direction's bytes, after the handshake, into messages.
 
@@ -91,6 +112,7 @@ class FrameDecoder:
         max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
         self._masks = direction == "client"
+        self._deflate = deflate
         self._inflater = Inflater.negotiated(deflate, direction)
         self._faults = _FAULTS[self._inflater is not None]
         self._max_bytes = max_message_bytes
@@ -102,6 +124,34 @@ class FrameDecoder:
         self._fragments_wire = 0
         self._lost: str | None = None  # why frames can no longer be told apart
         self._resync = False
+
+    @classmethod
+    def of(cls, direction: Side, state: FrameState) -> FrameDecoder:
+        """Go on from a state."""
+        decoder = cls(direction, state.deflate)
+        if decoder._inflater is not None and state.inflater is not None:
+            decoder._inflater.resume(state.inflater)
+        decoder._buffer[:], decoder._needed = state.buffer, state.needed
+        decoder._oversized_left = state.oversized_left
+        decoder._fragments, decoder._fragments_head = list(state.fragments), state.fragments_head
+        decoder._fragments_wire = state.fragments_wire
+        decoder._lost, decoder._resync = state.lost, state.resync
+        return decoder
+
+    def state(self) -> FrameState:
+        """What `of` goes on from."""
+        return FrameState(
+            deflate=self._deflate,
+            inflater=None if self._inflater is None else self._inflater.state(),
+            buffer=bytes(self._buffer),
+            needed=self._needed,
+            oversized_left=self._oversized_left,
+            fragments=tuple(self._fragments),
+            fragments_head=self._fragments_head,
+            fragments_wire=self._fragments_wire,
+            lost=self._lost,
+            resync=self._resync,
+        )
 
     def feed(self, data: bytes) -> list[Message]:
         """Take the next chunk; give the messages that it completes."""
