@@ -1,0 +1,87 @@
+"""What docs/deploy tells service managers to run, run as far as that goes without them."""
+
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+import typer
+
+from recorder.cli.proxy import proxy
+from tests.e2e.conftest import PATIENCE, RecorderProcess, free_port
+
+Run = Callable[..., RecorderProcess]
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "docs" / "deploy"
+CONTAINER = (DEPLOY / "Containerfile").read_text(encoding="utf-8").replace("\\\n", "")
+UNIT = (DEPLOY / "recorder.service").read_text(encoding="utf-8")
+
+
+def instructions(name: str) -> list[str]:
+    return re.findall(rf"^{name} (.*)$", CONTAINER, re.MULTILINE)
+
+
+def as_run(line: str) -> list[str]:
+    """The exec form of an instruction."""
+    return msgspec.json.decode(line[line.index("[") :], type=list[str])
+
+
+def environment() -> dict[str, str]:
+    pairs = (pair.partition("=") for line in instructions("ENV") for pair in line.split())
+    return {name: value for name, _, value in pairs}
+
+
+def unit_command() -> list[str]:
+    (line,) = re.findall(r"^ExecStart=\S+ (.*)$", UNIT, re.MULTILINE)
+    return shlex.split(line)
+
+
+@pytest.mark.parametrize("command", [unit_command(), as_run(instructions("CMD")[-1])], ids=["unit", "container"])
+def test_every_option_exists(command: list[str]) -> None:
+    app = typer.Typer()
+    app.command()(proxy)
+    known = {name for option in typer.main.get_command(app).params for name in option.opts}
+    assert command[0] == "proxy"
+    assert {word for word in command if word.startswith("--")} <= known
+
+
+def test_every_variable_exists() -> None:
+    app = typer.Typer()
+    app.command()(proxy)
+    known = {
+        option.envvar for option in typer.main.get_command(app).params if isinstance(option, typer.core.TyperOption)
+    }
+    assert {name for name in environment() if name.startswith("RECORDER_")} <= known
+
+
+def test_all_that_is_installed_is_copied() -> None:
+    copied = {word for line in instructions("COPY") if "--from" not in line for word in line.split()[:-1]}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    packages = {pattern.rstrip("*") for pattern in project["tool"]["setuptools"]["packages"]["find"]["include"]}
+    files = {project["project"]["readme"], *project["project"]["license-files"]}
+    assert copied == packages | files | {"pyproject.toml", "requirements.lock"}
+    assert all((ROOT / name).exists() for name in copied)
+
+
+def test_the_health_check_tells_whether_it_lives(run: Run, data: Path) -> None:
+    port = free_port()
+    settings = environment() | {"RECORDER_DATA": str(data), "RECORDER_ADMIN": f"127.0.0.1:{port}"}
+    del settings["PATH"]
+    command = [word.replace("0.0.0.0:8765", "127.0.0.1:0") for word in as_run(instructions("CMD")[-1])]
+    recorder = run(*command, **settings)
+    (check,) = instructions("HEALTHCHECK")
+    asked = [sys.executable, *(word.replace(":8766", f":{port}") for word in as_run(check)[1:])]
+    assert subprocess.run(asked, check=False, timeout=PATIENCE).returncode == 0
+    assert recorder.stop() == 0
+    assert subprocess.run(asked, check=False, timeout=PATIENCE, capture_output=True).returncode != 0
+
+
+def test_the_unit_has_the_admin_address_on() -> None:
+    command = unit_command()
+    assert command[command.index("--admin") + 1] == "127.0.0.1:8766"
