@@ -14,7 +14,10 @@ WITH reported AS (
     coalesce(
       body ->> '$.session.audio.input.transcription.model', body ->> '$.session.input_audio_transcription.model'
     ) AS transcription_model,
-    coalesce(body -> '$.session.audio.input.turn_detection', body -> '$.session.turn_detection') AS turn_detection
+    coalesce(body -> '$.session.audio.input.turn_detection', body -> '$.session.turn_detection') AS turn_detection,
+    md5(body ->> '$.session.instructions') AS instructions_md5,
+    md5(CAST(body -> '$.session.tools' AS VARCHAR)) AS tools_md5,
+    body -> '$.session.truncation' AS truncation
   FROM wire_events
   WHERE direction = 'server'
     AND type IN ('session.created', 'session.updated', 'transcription_session.created', 'transcription_session.updated')
@@ -35,7 +38,10 @@ carried AS (
     last_value(model IGNORE NULLS) OVER so_far AS model,
     last_value(transcription_model IGNORE NULLS) OVER so_far AS transcription_model,
     last_value(voice IGNORE NULLS) OVER so_far AS voice,
-    last_value(turn_detection IGNORE NULLS) OVER so_far AS turn_detection
+    last_value(turn_detection IGNORE NULLS) OVER so_far AS turn_detection,
+    last_value(instructions_md5 IGNORE NULLS) OVER so_far AS instructions_md5,
+    last_value(tools_md5 IGNORE NULLS) OVER so_far AS tools_md5,
+    last_value(truncation IGNORE NULLS) OVER so_far AS truncation
   FROM reported
   WINDOW so_far AS (PARTITION BY session_id ORDER BY position)
 ),
@@ -53,6 +59,9 @@ SELECT
   model,
   transcription_model,
   voice,
+  instructions_md5,
+  tools_md5,
+  truncation,
   is_server_vad,
   -- The protocol's defaults. Semantic VAD reports the voice as it is, without margins.
   CASE WHEN is_server_vad
