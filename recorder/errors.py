@@ -91,6 +91,21 @@ class AudioRemovedError(RecorderError):
         self.position = position
 
 
+class NoAudioError(RecorderError):
+    """A session has no audio that could be exported."""
+
+    exit_code = 3
+    http_status = 404
+
+    def __init__(self, session_id: str, *, removed: bool) -> None:
+        super().__init__(
+            f"session {session_id} has {'no audio any more: it was not kept, or removed' if removed else 'no audio'}",
+            hint="`recorder show` shows what it has.",
+        )
+        self.session_id = session_id
+        self.removed = removed
+
+
 class QueryError(RecorderError):
     """The user's SQL failed, or is not allowed (only reading is)."""
 
@@ -139,6 +154,19 @@ class ListenError(RecorderError):
 
     def __init__(self, address: str, problem: str, *, option: str = "--listen") -> None:
         super().__init__(f"cannot listen on {address}: {problem}", hint=f"Choose another address with {option}.")
+        self.address = address
+
+
+class CollectorError(RecorderError):
+    """A collector of telemetry cannot be reached, or does not take what it is sent."""
+
+    exit_code = 6
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"{address} did not take the spans; what it answered stands above",
+            hint="Name the collector with --endpoint or OTEL_EXPORTER_OTLP_ENDPOINT (OTLP over HTTP, port 4318).",
+        )
         self.address = address
 
 

@@ -27,6 +27,7 @@ from recorder.cli import (
     drift,
     export,
     import_,
+    otel,
     output,
     proxy,
     query,
@@ -43,7 +44,7 @@ from recorder.errors import RecorderError
 COMMANDS: Final[tuple[tuple[str, tuple[ModuleType, ...]], ...]] = (
     ("Record", (proxy, tokens, simulate, demo)),
     ("Look", (sessions, show, replay, query, drift, serve)),
-    ("Store", (import_, export, bundle, seal)),
+    ("Store", (import_, export, bundle, otel, seal)),
 )
 """Panels of the help, and the modules of their commands."""
 
