@@ -1,20 +1,25 @@
-"""Journals: one append-only file per session, the truth until its segment is sealed.
+"""Journals: append-only files, one session in each, the truth until its segment is sealed.
 
 The recorder process is the only writer. A file starts with an 8-byte magic; then come frames of a 32-byte header
 (CRC-32 of all that follows it, data length, ring position, time, kind) and data. The ring position orders the
 frames and makes writing idempotent: a record that is drained twice, because its writer died between the write
 and the release of the ring, is read once.
 
-A running session's file is `<session>.journal`. After its CLOSED record it is renamed `<session>.closed.journal`,
-which is what the sealer looks for.
+A session begins in `<session>.journal`. A long one goes on in `<session>.00001.journal` and so on: once the next part
+is there and holds a frame, nothing more is written to the one before, and the sealer may have it. Each part begins
+with the session's facts over again, in a frame with the ring position of the last record before it; so a session is
+known by its last part alone, and what is missing between two parts shows. After its CLOSED record the last part is
+renamed `….closed.journal`.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import struct
+import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -28,6 +33,7 @@ Buffer = bytes | memoryview
 
 RUNNING: Final = ".journal"
 CLOSED: Final = ".closed.journal"
+_NAME: Final = re.compile(r"(?P<session>[^.].*?)(?:\.(?P<part>\d{5,}))?(?P<closed>\.closed)?\.journal")
 
 _FRAME = struct.Struct("<IIQQQ")  # crc, data length, ring position, monotonic ns, kind
 _HEADER: Final = _FRAME.size
@@ -39,11 +45,19 @@ _MAX_DATA: Final = 1 << 26  # no record is larger: chunks are socket reads, fact
 
 
 class JournalFile(NamedTuple):
-    """A journal on disk."""
+    """A journal on disk: a session's, or a part of it.
+
+    Attributes:
+        session_id: whose, by the file's name.
+        path: where.
+        closed: whether the session has ended; of an earlier part, False.
+        part: its number, from 0.
+    """
 
     session_id: str
     path: Path
     closed: bool
+    part: int = 0
 
 
 def journal_directory(data_dir: Path) -> Path:
@@ -51,19 +65,51 @@ def journal_directory(data_dir: Path) -> Path:
     return data_dir / "journal"
 
 
+def journal_name(session_id: str, part: int, *, closed: bool = False) -> str:
+    """The name of a part's file."""
+    return session_id + (f".{part:05d}" if part else "") + (CLOSED if closed else RUNNING)
+
+
 def list_journals(data_dir: Path) -> list[JournalFile]:
-    """A store's journals by session id; a session that is in both states at once counts as closed."""
-    found: dict[str, JournalFile] = {}
+    """A store's journals by session id and part; a part that is there in both states counts as closed."""
+    found: dict[tuple[str, int], JournalFile] = {}
     try:
         paths = list(journal_directory(data_dir).iterdir())
     except FileNotFoundError:
         return []
     for path in sorted(paths, key=lambda path: path.name.endswith(CLOSED)):
-        suffix = CLOSED if path.name.endswith(CLOSED) else RUNNING
-        if path.name.endswith(suffix):
-            session_id = path.name.removesuffix(suffix)
-            found[session_id] = JournalFile(session_id, path, suffix == CLOSED)
-    return [found[session_id] for session_id in sorted(found)]
+        name = _NAME.fullmatch(path.name)
+        if name is not None:
+            session_id, part = name["session"], int(name["part"] or 0)
+            found[session_id, part] = JournalFile(session_id, path, name["closed"] is not None, part)
+    return [found[key] for key in sorted(found)]
+
+
+def by_session(journals: Iterable[JournalFile]) -> dict[str, list[JournalFile]]:
+    """Each session's journals, in the order of their parts."""
+    found: dict[str, list[JournalFile]] = {}
+    for journal in journals:
+        found.setdefault(journal.session_id, []).append(journal)
+    return found
+
+
+def holds_frames(path: Path) -> bool:
+    """Whether a journal has begun. One that a power cut took the content of has not: what is before it goes on."""
+    try:
+        tail = JournalTail(path)
+    except (StoreError, FileNotFoundError):
+        return False
+    try:
+        return next(tail.frames(), None) is not None
+    finally:
+        tail.close()
+
+
+def finished(journals: Sequence[JournalFile]) -> list[JournalFile]:
+    """Of one session's journals, in order, those to which nothing more will be written."""
+    if not journals or journals[-1].closed:
+        return list(journals)
+    return list(journals[:-1]) if holds_frames(journals[-1].path) else list(journals[:-2])
 
 
 def frame_header(position: int, at_ns: int, kind: int, data: Buffer) -> bytes:
@@ -82,16 +128,25 @@ class JournalWriter:
 
     Opening an existing journal cuts off a torn frame at its end, left by a writer that was killed in mid-write.
 
+    Args:
+        data_dir: the store.
+        session_id: whose.
+        part: which of its journals.
+
     Attributes:
         last_position: the ring position of the last record in it, -1 for none.
         ended: whether an earlier writer has put the CLOSED record in.
         size: of the file, in bytes.
+        started_at: when it was opened, on the monotonic clock, in seconds.
     """
 
-    def __init__(self, data_dir: Path, session_id: str) -> None:
+    def __init__(self, data_dir: Path, session_id: str, part: int = 0) -> None:
         directory = journal_directory(data_dir)
         self.session_id = session_id
-        self.path = directory / (session_id + RUNNING)
+        self.part = part
+        self.path = directory / journal_name(session_id, part)
+        self.started_at = time.monotonic()
+        self._rolled = False
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self.last_position = -1
         self.ended = False
@@ -148,21 +203,62 @@ class JournalWriter:
         """Force what was written to the disk."""
         os.fdatasync(self._fd)
 
+    def roll(self) -> JournalWriter:
+        """Go on in the next part. This one takes no more; it is to be closed as finished.
+
+        The next part appears whole, with its first frame: whenever this process ends, either it is there, or this one
+        goes on.
+
+        Returns:
+            The next part's writer.
+
+        Raises:
+            OSError: the disk is full or failing: this one goes on.
+            StoreError: its first frame is damaged: likewise.
+        """
+        first = self._facts()
+        path = self.path.with_name(journal_name(self.session_id, self.part + 1))
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.write_bytes(MAGIC + encode_frame(self.last_position, first.at_ns, RecordKind.OPENED, first.data))
+        temporary.chmod(0o600)
+        temporary.rename(path)
+        self._rolled = True
+        return JournalWriter(path.parent.parent, self.session_id, self.part + 1)
+
+    def _facts(self) -> Record:
+        length = _FRAME.unpack(os.pread(self._fd, _HEADER, len(MAGIC)))[1]
+        frame = _parse(bytearray(os.pread(self._fd, _HEADER + min(length, _MAX_DATA), len(MAGIC))), 0)
+        if not isinstance(frame, tuple) or frame[1].kind != RecordKind.OPENED:
+            raise StoreError(f"{self.path} does not begin with the facts of its session")
+        return frame[1]
+
     def close(self, *, finished: bool) -> None:
-        """Close the file; `finished` says that its CLOSED record is in, so that the sealer may have it."""
+        """Close the file; `finished` says that no more comes, so that the sealer may have it.
+
+        What was rolled keeps its name; else the CLOSED record is in, and the name says so.
+        """
         if finished:
             os.fdatasync(self._fd)
-            self.path.rename(self.path.with_name(self.session_id + CLOSED))
+            if not self._rolled:
+                self.path.rename(self.path.with_name(journal_name(self.session_id, self.part, closed=True)))
         os.close(self._fd)
 
 
 class JournalTail:
-    """Reads a journal from its start on, each record once, while it may still grow.
+    """Reads a journal, each record once, while it may still grow.
 
     Keeps the file open, so that renaming or unlinking it does not matter.
 
+    Args:
+        path: the journal.
+        salvage: nothing more will be written: what is no whole frame is damage.
+        offset: where to begin: 0, or where another reader of this file was.
+        last_position: ring position of the last record that was read before, in this file or the part before it; the
+            first frame of a part that does not go on from there makes a GAP record.
+
     Attributes:
         offset: the end of the last whole frame that was read, in bytes.
+        last_position: ring position of the last record so far, -1 for none.
 
     Raises:
         FileNotFoundError: there is no such journal (any more).
@@ -170,14 +266,15 @@ class JournalTail:
         NewerFormatError: a newer version wrote it.
     """
 
-    def __init__(self, path: Path, *, salvage: bool = False) -> None:
+    def __init__(self, path: Path, *, salvage: bool = False, offset: int = 0, last_position: int = -1) -> None:
         self.path = path
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._salvage = salvage
-        self.offset = 0
-        self._last_position = -1
+        self.offset = offset
+        self.last_position = last_position
         try:
-            self._check_magic()
+            if not offset:
+                self._check_magic()
         except StoreError:
             self.close()
             raise
@@ -206,10 +303,12 @@ class JournalTail:
             buffer += chunk
             used = 0
             while (found := self._next(buffer, used, at_end=not chunk)) is not None:
+                follows = self.last_position >= 0 and self.offset + used == len(MAGIC)
                 position, record, used = found
-                if position > self._last_position or position < 0:
-                    self._last_position = max(self._last_position, position)
-                    yield position, record
+                if position > self.last_position or position < 0:
+                    self.last_position = max(self.last_position, position)
+                    lacks = follows and position >= 0
+                    yield position, _gap(0, "journal incomplete", record.at_ns) if lacks else record
             self.offset += used
             del buffer[:used]
             if not chunk:
@@ -227,14 +326,19 @@ class JournalTail:
         if frame == _INCOMPLETE and not (self._salvage and at_end):
             return None
         for later in range(start + 1, len(buffer) - _HEADER + 1):
-            if isinstance(_parse(buffer, later), tuple):
-                facts = {"direction": "recorder", "bytes": later - start, "reason": "journal damaged"}
-                return -1, Record(RecordKind.GAP, 0, msgspec.json.encode(facts)), later
+            whole = _parse(buffer, later)
+            if isinstance(whole, tuple):
+                return -1, _gap(later - start, "journal damaged", whole[1].at_ns), later
         return None
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
+
+
+def _gap(size: int, reason: str, at_ns: int) -> Record:
+    facts = {"direction": "recorder", "bytes": size, "reason": reason}
+    return Record(RecordKind.GAP, at_ns, msgspec.json.encode(facts))
 
 
 _INCOMPLETE: Final = "incomplete"
@@ -259,7 +363,7 @@ def _parse(buffer: bytearray, start: int) -> tuple[int, Record, int] | str:
 
 
 def read_journal(path: Path) -> Iterator[Record]:
-    """Every whole record of a journal that nobody writes any more, once, in order."""
+    """Every whole record of a journal that nobody writes any more, once, in order; of a later part, its facts first."""
     tail = JournalTail(path, salvage=True)
     try:
         for _, record in tail.frames():

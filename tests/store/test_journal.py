@@ -13,8 +13,11 @@ from recorder.store.journal import (
     MAGIC,
     JournalTail,
     JournalWriter,
+    by_session,
     encode_frame,
+    finished,
     journal_directory,
+    journal_name,
     list_journals,
     read_journal,
 )
@@ -152,3 +155,141 @@ def test_pieces_are_written_whole_and_in_order_however_the_disk_takes_them(
     assert writer.path.read_bytes() == MAGIC + b"".join(pieces)
     assert writer.size == len(MAGIC) + sum(map(len, pieces))
     writer.close(finished=False)
+
+
+FACTS = Record(RecordKind.OPENED, 900, b'{"session_id": "s1"}')
+
+
+def parts(data_dir: Path) -> list[tuple[str, int, bool]]:
+    return [(journal.path.name, journal.part, journal.closed) for journal in list_journals(data_dir)]
+
+
+def chain(data_dir: Path) -> list[Record]:
+    """The session as its journals give it, one after the other."""
+    records: list[Record] = []
+    last_position = -1
+    for journal in list_journals(data_dir):
+        tail = JournalTail(journal.path, last_position=last_position)
+        records += tail.read()
+        last_position = tail.last_position
+        tail.close()
+    return records
+
+
+def put(writer: JournalWriter, position: int, record: Record) -> None:
+    writer.write(encode_frame(position, record.at_ns, record.kind, record.data))
+    writer.last_position = position
+
+
+def rolled(data_dir: Path) -> JournalWriter:
+    """A session with three of the records in each of its parts; the writer of the last."""
+    (data_dir / "journal").mkdir()
+    writer = JournalWriter(data_dir, "s1")
+    put(writer, 0, FACTS)
+    for number, record in enumerate(RECORDS):
+        if number and number % 3 == 0:
+            done, writer = writer, writer.roll()
+            done.close(finished=True)
+        put(writer, 40 * (number + 1), record)
+    return writer
+
+
+def test_a_session_goes_on_in_parts_and_reads_as_if_it_had_not(tmp_path: Path) -> None:
+    writer = rolled(tmp_path)
+    assert parts(tmp_path) == [
+        ("s1.journal", 0, False),
+        ("s1.00001.journal", 1, False),
+        ("s1.00002.journal", 2, False),
+        ("s1.00003.journal", 3, False),
+    ]
+    assert chain(tmp_path) == [FACTS, *RECORDS]
+    assert {journal.path.stat().st_mode & 0o777 for journal in list_journals(tmp_path)} == {0o600}
+    writer.close(finished=True)
+    assert parts(tmp_path)[-1] == ("s1.00003.closed.journal", 3, True)
+    assert chain(tmp_path) == [FACTS, *RECORDS]
+    assert by_session(list_journals(tmp_path)).keys() == {"s1"}
+
+
+def test_the_last_part_alone_says_whose_it_is_and_where_it_goes_on(tmp_path: Path) -> None:
+    rolled(tmp_path).close(finished=False)
+    for part in range(3):
+        (tmp_path / "journal" / journal_name("s1", part)).unlink()
+    (journal,) = list_journals(tmp_path)
+    first = next(read_journal(journal.path))
+    assert (first.kind, first.data) == (RecordKind.OPENED, FACTS.data)
+    writer = JournalWriter(tmp_path, "s1", 3)
+    assert writer.last_position == 40 * 12
+    empty = writer.roll()
+    assert empty.last_position == 40 * 12
+    for each in (writer, empty):
+        each.close(finished=False)
+
+
+def test_a_part_is_finished_once_the_next_one_has_begun(tmp_path: Path) -> None:
+    rolled(tmp_path).close(finished=False)
+    journals = list_journals(tmp_path)
+    assert finished(journals) == journals[:3]
+    assert finished([]) == []
+    assert finished(journals[:1]) == []
+    journals[-1].path.write_bytes(MAGIC)  # what a power cut leaves of a file that was not synced
+    assert finished(journals) == journals[:2]
+    closed = [*journals[:2], journals[2]._replace(closed=True)]
+    assert finished(closed) == closed
+
+
+def test_what_is_missing_at_the_end_of_a_part_is_said(tmp_path: Path) -> None:
+    rolled(tmp_path).close(finished=False)
+    second = list_journals(tmp_path)[1].path
+    second.write_bytes(second.read_bytes()[:-20])
+    records = chain(tmp_path)
+    assert records[:6] == [FACTS, *RECORDS[:5]]
+    assert (records[6].kind, records[6].at_ns) == (RecordKind.GAP, FACTS.at_ns)
+    assert msgspec.json.decode(records[6].data)["reason"] == "journal incomplete"
+    assert records[7:] == RECORDS[6:]
+
+
+def test_records_of_the_part_before_are_not_read_twice(tmp_path: Path) -> None:
+    """A writer that was killed before it released the ring goes on in the new part, and drains some once more."""
+    writer = rolled(tmp_path)
+    for position, record in ((40 * 11, RECORDS[10]), (40 * 12, RECORDS[11])):
+        put(writer, position, record)
+    writer.close(finished=False)
+    assert chain(tmp_path) == [FACTS, *RECORDS]
+
+
+def test_a_full_disk_leaves_the_old_part_going(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = rolled(tmp_path)
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        writer.roll()
+    monkeypatch.undo()
+    more = Record(RecordKind.SERVER_BYTES, 5, b"more")
+    put(writer, 10**6, more)
+    assert chain(tmp_path) == [FACTS, *RECORDS, more]
+    writer.close(finished=True)
+    assert parts(tmp_path)[-1][0] == "s1.00003.closed.journal"
+
+
+def test_a_journal_without_its_facts_does_not_roll(tmp_path: Path) -> None:
+    write(tmp_path, RECORDS)
+    writer = JournalWriter(tmp_path, "s1")
+    with pytest.raises(StoreError, match="does not begin with the facts"):
+        writer.roll()
+    writer.close(finished=False)
+
+
+def test_reading_goes_on_where_another_reader_was(tmp_path: Path) -> None:
+    path = write(tmp_path, RECORDS[:5])
+    first = JournalTail(path)
+    assert first.read() == RECORDS[:5]
+    writer = JournalWriter(tmp_path, "s1")
+    put(writer, 10**6, RECORDS[5])
+    writer.close(finished=True)
+    second = JournalTail(list_journals(tmp_path)[0].path, offset=first.offset, last_position=first.last_position)
+    assert second.read() == RECORDS[5:6]
+    for tail in (first, second):
+        tail.close()
