@@ -8,17 +8,18 @@ Pure, and never raises whatever the payloads hold: what cannot be read changes n
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from typing import Final
 
-from recorder.projection import fold_content, fold_items, fold_session, payload
+from msgspec import structs
+
+from recorder.projection import fold_content, fold_items, fold_playing, fold_session, payload
 from recorder.projection.fold import Fold, Handlers
-from recorder.projection.state import ConversationState, Item, PendingToolCall
+from recorder.projection.state import ActiveResponse, ConversationState, Item, PendingToolCall
 from recorder.protocol.envelope import RecordedEvent
 from recorder.protocol.event_types import canonical
 
-HANDLERS: Final[Handlers] = fold_session.HANDLERS | fold_items.HANDLERS | fold_content.HANDLERS
+HANDLERS: Final[Handlers] = fold_session.HANDLERS | fold_items.HANDLERS | fold_content.HANDLERS | fold_playing.HANDLERS
 
 
 class Conversation:
@@ -32,27 +33,40 @@ class Conversation:
         """The conversation in order, deleted items included. Live: `state()` gives a copy, with `heard_ms` filled."""
         return self._fold.items.ordered
 
+    def spans(self, item_id: str) -> list[tuple[int, int]]:
+        """When the listener heard an item, by the playback model; see `Playback.spans`."""
+        response = self._fold.response_of.get(item_id)
+        return [] if response is None else response.playback.spans(item_id)
+
     def apply(self, event: RecordedEvent) -> None:
         """Take in one event. Events come in order of position."""
         fold = self._fold
         fold.position = event.position
         if event.monotonic_ns is not None:
             fold.at_ns = max(fold.at_ns or 0, event.monotonic_ns)
-        if event.type is not None:
-            handler = HANDLERS.get((event.direction, canonical(event.type)))
-            if handler is not None:
-                handler(fold, event, payload.read(event.payload))
+        if event.type is None:
+            return
+        if event.direction == "server" and event.type.startswith("response."):
+            fold.attribute(event)
+        handler = HANDLERS.get((event.direction, canonical(event.type)))
+        if handler is not None:
+            handler(fold, event, payload.read(event.payload))
 
     def state(self) -> ConversationState:
         """The state right after the last event applied; independent of later ones."""
         fold = self._fold
+        shown = _shown(fold)
         return ConversationState(
             position=fold.position,
             at_ns=fold.at_ns,
-            session=copy.deepcopy(fold.session),
-            items=[_settled(item, fold) for item in fold.items.ordered],
-            out_of_band=[_settled(item, fold) for item in fold.items.out_of_band],
-            active_responses=copy.deepcopy(fold.responses),
+            session=fold.session,  # never changed in place
+            items=[_settled(item, fold, shown) for item in fold.items.ordered],
+            out_of_band=[_settled(item, fold, shown) for item in fold.items.out_of_band],
+            active_responses=[
+                ActiveResponse(one.id, one.position, one.at_ns, one.out_of_band)
+                for one in fold.responses.all
+                if one.active
+            ],
             pending_tool_calls=_pending_tool_calls(fold),
             uncommitted_audio_ms=fold.input.uncommitted_ms,
             closed=fold.closed,
@@ -77,16 +91,37 @@ def project(events: Iterable[RecordedEvent], at: int | None = None) -> Conversat
     return conversation.state()
 
 
-def _settled(item: Item, fold: Fold) -> Item:
+def _shown(fold: Fold) -> dict[str, float]:
+    """What a sideband saw of the playing of each response, by the response's last message."""
+    items = [item for item in fold.items.ordered + fold.items.out_of_band if item.type == "message" and item.id]
+    last = {
+        id(fold.response_of[item.id or ""]): item
+        for item in sorted(items, key=_position)
+        if item.id in fold.response_of
+    }
+    played = ((last.get(id(response)), response.shown_ms(fold.at_ns)) for response in fold.responses.all)
+    return {item.id or "": ms for item, ms in played if item is not None and ms is not None}
+
+
+def _position(item: Item) -> int:
+    return item.position
+
+
+def _settled(item: Item, fold: Fold, shown: dict[str, float]) -> Item:
     """A copy with what has been heard of it by now."""
-    settled = copy.deepcopy(item)
-    settled.interrupted = item.truncated or fold.playback.was_cut(item.id or "")
-    if item.role == "user" or not item.audio_ms:
+    settled = structs.replace(item, content=[structs.replace(part) for part in item.content])
+    item_id = item.id or ""
+    settled.interrupted = item.truncated or item_id in fold.interrupted
+    response = fold.response_of.get(item_id)
+    if item.role == "user" or not (item.audio_ms or item_id in shown):
         return settled
+    most = item.audio_ms or float("inf")
     if item.audio_end_ms is not None:
-        settled.heard_ms = min(max(item.audio_end_ms, 0.0), item.audio_ms)
-    elif fold.at_ns is not None and item.id:
-        settled.heard_ms, settled.heard_estimated = fold.playback.heard_ms(item.id, fold.at_ns), True
+        settled.heard_ms = min(max(item.audio_end_ms, 0.0), most)
+    elif item_id in shown:
+        settled.heard_ms, settled.heard_estimated = min(shown[item_id], most), True
+    elif response is not None and fold.at_ns is not None:
+        settled.heard_ms, settled.heard_estimated = response.playback.heard_ms(item_id, fold.at_ns), True
     return settled
 
 

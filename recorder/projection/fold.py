@@ -12,8 +12,9 @@ from typing import Any
 from recorder.projection.input_buffer import InputBuffer
 from recorder.projection.item_list import ItemList
 from recorder.projection.payload import Object
-from recorder.projection.playback import Playback
-from recorder.projection.state import ActiveResponse, Item
+from recorder.projection.requests import Requests
+from recorder.projection.responses import Response, Responses
+from recorder.projection.state import Item
 from recorder.protocol.envelope import RecordedEvent
 
 
@@ -26,13 +27,13 @@ class Fold:
         session: effective configuration.
         items: the conversation and what stands outside.
         input: the server's input audio buffer.
-        playback: what the listener has heard, by model.
-        responses: created and not done.
-        out_of_band: ids of responses outside the conversation.
-        asked_out_of_band: for each `response.create` not yet used, whether it asked for that.
+        responses: what they are, and what of them is heard.
+        response_of: the response that made an item, by the item's id.
+        interrupted: ids of items that speech or an action met while they could be heard.
+        asked_out_of_band: for each `response.create` not yet used, whether it asked to stay outside the conversation.
+        requests: what an `error` may yet refuse.
         answered: ids of calls that have an output.
         finished: (item, content index, field) whose text is whole: later pieces are doubles.
-        created_by: the client's items by the `event_id` that created them, so that an error can take them back.
         closed: the session has ended.
     """
 
@@ -42,14 +43,22 @@ class Fold:
         self.session: dict[str, Any] = {}
         self.items = ItemList()
         self.input = InputBuffer()
-        self.playback = Playback()
-        self.responses: list[ActiveResponse] = []
-        self.out_of_band: set[str | None] = set()
-        self.asked_out_of_band: deque[bool] = deque()
+        self.responses = Responses()
+        self.response_of: dict[str, Response] = {}
+        self.interrupted: set[str] = set()
+        self.asked_out_of_band: deque[list[bool]] = deque()
+        self.requests = Requests()
         self.answered: set[str | None] = set()
         self.finished: set[tuple[str, int, str]] = set()
-        self.created_by: dict[str, Item] = {}
         self.closed = False
+
+    def attribute(self, event: RecordedEvent) -> Response | None:
+        """The response that an event of the server's belongs to. An item that it names is that response's."""
+        response = self.responses.of(event)
+        if response is not None and event.item_id:
+            response.last_item_id = event.item_id
+            self.response_of.setdefault(event.item_id, response)
+        return response
 
     def item(
         self,
@@ -57,15 +66,16 @@ class Fold:
         event: RecordedEvent,
         *,
         role: str | None = None,
-        response_id: str | None = None,
+        response: Response | None = None,
         after: str | None = None,
     ) -> Item:
         """The item with this id, made where the event is the first to name it."""
         item = self.items.get(item_id)
         if item is not None:
             return item
+        response_id = None if response is None else response.id
         item = Item(item_id, "message", role, None, event.position, event.monotonic_ns, response_id=response_id)
-        if response_id is not None and response_id in self.out_of_band:
+        if response is not None and response.out_of_band:
             return self.items.add_out_of_band(item)
         return self.items.add(item, after=after)
 

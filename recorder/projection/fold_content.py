@@ -21,11 +21,15 @@ TEXT_FIELDS: Final = {
 
 
 def _item(fold: Fold, event: RecordedEvent) -> Item | None:
-    """The item that content is for. Content alone makes one: some servers announce none."""
-    if not event.item_id:
-        return None
-    role = "assistant" if (event.type or "").startswith("response.") else "user"
-    return fold.item(event.item_id, event, role=role, response_id=event.response_id)
+    """The item that content is for. Content alone makes one: some servers announce none.
+
+    Content without an item id is for the item that its response named last.
+    """
+    if not (event.type or "").startswith("response."):
+        return fold.item(event.item_id, event, role="user") if event.item_id else None
+    response = fold.responses.of(event)
+    item_id = event.item_id or (response.last_item_id if response else None)
+    return fold.item(item_id, event, role="assistant", response=response) if item_id else None
 
 
 def _part(fold: Fold, event: RecordedEvent, message: Object) -> None:
@@ -56,14 +60,17 @@ def _text(fold: Fold, event: RecordedEvent, message: Object) -> None:
 
 
 def _audio(fold: Fold, event: RecordedEvent, message: Object) -> None:
+    response = fold.responses.of(event)
+    if response is not None and not response.speaks:
+        fold.responses.speaks(response)
     item = _item(fold, event)
-    if item is None or event.audio_ms is None:
+    if response is not None and event.audio_ms:
+        response.playback.add(item.id if item else None, event.monotonic_ns, event.audio_ms)
+    if item is None or not event.audio_ms:
         return
     part = part_at(item, json.index(message, "content_index"))
     part.audio_ms = (part.audio_ms or 0.0) + event.audio_ms
     item.audio_ms = (item.audio_ms or 0.0) + event.audio_ms
-    if event.monotonic_ns is not None:
-        fold.playback.add(item.id or "", event.monotonic_ns, event.audio_ms)
 
 
 def _arguments(fold: Fold, event: RecordedEvent, message: Object) -> None:

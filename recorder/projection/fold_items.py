@@ -8,19 +8,22 @@ from recorder.projection import payload as json
 from recorder.projection.fold import Fold, Handlers
 from recorder.projection.item_list import merge
 from recorder.projection.payload import Object
+from recorder.projection.responses import Response
 from recorder.projection.state import Item
 from recorder.protocol.envelope import RecordedEvent
 
 
-def take(fold: Fold, event: RecordedEvent, source: Object, *, response_id: str | None = None) -> Item | None:
+def take(fold: Fold, event: RecordedEvent, source: Object, *, response: Response | None = None) -> Item | None:
     """Take over an item as the server describes it; None for one without an id, which can't be told from others."""
     item_id = json.identifier(source, "id")
     if not item_id:
         return None
-    if fold.items.get(item_id) is None and response_id is None:
+    if fold.items.get(item_id) is None and response is None:
         fold.items.adopt(item_id, source)
-    item = fold.item(item_id, event, response_id=response_id)
-    item.response_id = item.response_id or response_id
+    item = fold.item(item_id, event, response=response)
+    if response is not None:
+        item.response_id = item.response_id or response.id
+        fold.response_of.setdefault(item_id, response)
     merge(item, source)
     if item.type == "function_call_output" and item.call_id:
         fold.answered.add(item.call_id)
@@ -49,8 +52,13 @@ def _create(fold: Fold, event: RecordedEvent, message: Object) -> None:
     if item.type == "function_call_output" and item.call_id:
         fold.answered.add(item.call_id)
     fold.items.add(item, after=event.previous_item_id)
-    if event.event_id:
-        fold.created_by[event.event_id] = item
+    fold.requests.ask(event, lambda: _take_back(fold, item))
+
+
+def _take_back(fold: Fold, item: Item) -> None:
+    if not item.confirmed:
+        fold.items.remove(item)
+        fold.answered.discard(item.call_id)
 
 
 def _added(fold: Fold, event: RecordedEvent, message: Object) -> None:
@@ -73,7 +81,7 @@ def _done(fold: Fold, event: RecordedEvent, message: Object) -> None:
 
 
 def _output(fold: Fold, event: RecordedEvent, message: Object) -> None:
-    take(fold, event, json.child(message, "item"), response_id=event.response_id)
+    take(fold, event, json.child(message, "item"), response=fold.responses.of(event))
 
 
 def _deleted(fold: Fold, event: RecordedEvent, _message: Object) -> None:
@@ -86,7 +94,8 @@ def _truncated(fold: Fold, event: RecordedEvent, message: Object) -> None:
     item = fold.items.get(event.item_id)
     if item is not None:
         item.truncated = True
-        item.audio_end_ms = json.number(message, "audio_end_ms")
+        end_ms = json.number(message, "audio_end_ms")
+        item.audio_end_ms = item.audio_end_ms if end_ms is None else end_ms
 
 
 HANDLERS: Final[Handlers] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any, Final
 
 from recorder.projection import payload as json
@@ -9,7 +10,6 @@ from recorder.projection.fold import Fold, Handlers
 from recorder.projection.fold_items import take
 from recorder.projection.item_list import part_at
 from recorder.projection.payload import Object
-from recorder.projection.state import ActiveResponse
 from recorder.protocol.envelope import SESSION_CLOSED, RecordedEvent
 
 
@@ -42,14 +42,7 @@ def _closed(fold: Fold, _event: RecordedEvent, _message: Object) -> None:
 
 
 def _error(fold: Fold, _event: RecordedEvent, message: Object) -> None:
-    error = json.child(message, "error")
-    if (json.text(error, "code") or "").startswith("input_audio_buffer_commit"):
-        fold.input.commit_refused()
-    refused = json.identifier(error, "event_id")
-    item = fold.created_by.pop(refused, None) if refused else None
-    if item is not None and not item.confirmed:
-        fold.items.remove(item)
-        fold.answered.discard(item.call_id)
+    fold.requests.refuse(json.child(message, "error"))
 
 
 # The input audio buffer
@@ -59,8 +52,9 @@ def _append(fold: Fold, event: RecordedEvent, _message: Object) -> None:
     fold.input.append(event.audio_ms or 0.0)
 
 
-def _ask_commit(fold: Fold, _event: RecordedEvent, _message: Object) -> None:
+def _ask_commit(fold: Fold, event: RecordedEvent, _message: Object) -> None:
     fold.input.ask_commit()
+    fold.requests.ask(event, fold.input.commit_refused)
 
 
 def _ask_clear(fold: Fold, _event: RecordedEvent, _message: Object) -> None:
@@ -77,14 +71,6 @@ def _speech(fold: Fold, event: RecordedEvent, message: Object) -> None:
         fold.input.speech(event.item_id, start, end)
 
 
-def _speech_started(fold: Fold, event: RecordedEvent, message: Object) -> None:
-    _speech(fold, event, message)
-    audio_input = json.child(json.child(fold.session, "audio"), "input")
-    detection = json.child(audio_input, "turn_detection") or json.child(fold.session, "turn_detection")
-    if detection.get("interrupt_response") is not False:
-        _cut(fold, event, message)
-
-
 def _committed(fold: Fold, event: RecordedEvent, _message: Object) -> None:
     audio_ms = fold.input.committed(event.item_id)
     if event.item_id:
@@ -97,52 +83,45 @@ def _committed(fold: Fold, event: RecordedEvent, _message: Object) -> None:
 # Responses
 
 
-def _ask_response(fold: Fold, _event: RecordedEvent, message: Object) -> None:
-    fold.asked_out_of_band.append(json.text(json.child(message, "response"), "conversation") == "none")
+def _ask_response(fold: Fold, event: RecordedEvent, message: Object) -> None:
+    asked = [json.text(json.child(message, "response"), "conversation") == "none"]
+    fold.asked_out_of_band.append(asked)
+    fold.requests.ask(event, lambda: _forget(fold, asked))
+
+
+def _forget(fold: Fold, asked: list[bool]) -> None:
+    fold.asked_out_of_band = deque(one for one in fold.asked_out_of_band if one is not asked)
 
 
 def _response_created(fold: Fold, event: RecordedEvent, message: Object) -> None:
-    response, response_id = json.child(message, "response"), event.response_id
-    asked = fold.asked_out_of_band.popleft() if fold.asked_out_of_band else False
+    response, described = fold.responses.of(event), json.child(message, "response")
+    asked = fold.asked_out_of_band.popleft()[0] if fold.asked_out_of_band else False
     # Servers that name the conversation say null for none; the others leave only the request to go by.
-    outside = response["conversation_id"] is None if "conversation_id" in response else asked
-    if outside and response_id:
-        fold.out_of_band.add(response_id)
-    if response_id is None or all(active.id != response_id for active in fold.responses):
-        fold.responses.append(ActiveResponse(response_id, event.position, event.monotonic_ns, outside))
+    if response is not None:
+        response.out_of_band = described["conversation_id"] is None if "conversation_id" in described else asked
 
 
 def _response_done(fold: Fold, event: RecordedEvent, message: Object) -> None:
-    for active in fold.responses:
-        if active.id == event.response_id:
-            fold.responses.remove(active)
-            break
+    response = fold.responses.of(event)
+    if response is not None:
+        response.active = False
     for source in json.children(json.child(message, "response"), "output"):
-        take(fold, event, source, response_id=event.response_id)
-
-
-def _cut(fold: Fold, event: RecordedEvent, _message: Object) -> None:
-    """The client plays no further, whatever the server makes of it."""
-    if event.monotonic_ns is not None:
-        fold.playback.cut(event.monotonic_ns)
+        take(fold, event, source, response=response)
 
 
 HANDLERS: Final[Handlers] = {
     ("recorder", SESSION_CLOSED): _closed,
     ("client", "input_audio_buffer.append"): _append,
+    ("client", "session.input_audio_buffer.append"): _append,
     ("client", "input_audio_buffer.commit"): _ask_commit,
     ("client", "input_audio_buffer.clear"): _ask_clear,
     ("client", "response.create"): _ask_response,
-    ("client", "response.cancel"): _cut,
-    ("client", "conversation.item.truncate"): _cut,
-    ("client", "output_audio_buffer.clear"): _cut,
-    ("server", "output_audio_buffer.cleared"): _cut,
     ("server", "error"): _error,
     ("server", "session.created"): _session,
     ("server", "session.updated"): _session,
     ("server", "transcription_session.created"): _session,
     ("server", "transcription_session.updated"): _session,
-    ("server", "input_audio_buffer.speech_started"): _speech_started,
+    ("server", "session.started"): _session,
     ("server", "input_audio_buffer.speech_stopped"): _speech,
     ("server", "input_audio_buffer.timeout_triggered"): _speech,
     ("server", "input_audio_buffer.committed"): _committed,

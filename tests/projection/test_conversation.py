@@ -186,13 +186,70 @@ def test_a_barge_in_without_truncation_is_estimated(session: Session) -> None:
     [
         {"type": "response.cancel"},
         {"type": "output_audio_buffer.clear"},
-        {"type": "conversation.item.truncate", "item_id": "a", "audio_end_ms": 60_000},
+        {"type": "conversation.item.truncate", "item_id": "a"},
     ],
 )
 def test_a_client_that_stops_has_heard_so_far(session: Session, stop: dict[str, Any]) -> None:
     later = {"type": "rate_limits.updated", "rate_limits": []}
     state = project(session(("server", audio_delta("a", 2000), 1.0), ("client", stop, 1.25), ("server", later, 9.0)))
     assert [(item.heard_ms, item.heard_estimated, item.interrupted) for item in state.items] == [(250.0, True, True)]
+
+
+def test_a_truncation_holds_from_the_request_on_until_it_is_refused(session: Session) -> None:
+    ask = {"type": "conversation.item.truncate", "event_id": "e1", "item_id": "a", "audio_end_ms": 700}
+    refusal = {"type": "error", "error": {"code": "invalid_value", "event_id": "e1"}}
+    events = session(("server", audio_delta("a", 2000), 1.0), ("client", ask, 1.25), ("server", refusal, 1.3))
+    items = [project(events, at=position).items[0] for position in (2, 3)]
+    assert [(item.heard_ms, item.heard_estimated) for item in items] == [(700.0, False), (250.0, True)]
+    assert [(item.interrupted, item.truncated) for item in items] == [(True, False)] * 2
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"),
+    [
+        ({"param": "audio_end_ms"}, False),
+        ({"message": "Audio content of 2000ms is already shorter than 700ms"}, False),
+        ({"code": "input_audio_buffer_commit_empty"}, True),
+    ],
+)
+def test_a_refusal_that_names_nothing_is_matched_by_what_it_says(
+    session: Session, error: dict[str, Any], kept: bool
+) -> None:
+    ask = {"type": "conversation.item.truncate", "item_id": "a", "audio_end_ms": 700}
+    events = session(("server", audio_delta("a", 2000)), ("client", ask), ("server", {"type": "error", "error": error}))
+    assert project(events).items[0].audio_end_ms == (700.0 if kept else None)
+
+
+def test_a_sideband_tells_what_was_played(session: Session) -> None:
+    buffer = {"response_id": "r1"}
+    events = session(
+        ("server", {"type": "response.created", "response": {"id": "r1"}}, 1.0),
+        ("server", {"type": "response.output_item.added", "response_id": "r1", "item": message("a", "assistant")}, 1.1),
+        ("server", {"type": "output_audio_buffer.started", **buffer}, 2.0),
+        ("server", {"type": "input_audio_buffer.speech_started", "item_id": "u", "audio_start_ms": 0}, 3.4),
+        ("server", {"type": "output_audio_buffer.cleared", **buffer}, 3.5),
+        ("server", {"type": "response.done", "response": {"id": "r1", "status": "cancelled"}}, 4.0),
+    )
+    heard = [project(events, at=position).items[0] for position in (2, 3, 4, 6)]
+    assert [(item.heard_ms, item.interrupted) for item in heard] == [
+        (None, False),
+        (0.0, False),
+        (1400.0, True),
+        (1500.0, True),
+    ]
+
+
+def test_content_without_ids_is_of_the_response_that_started_last_and_its_last_item(session: Session) -> None:
+    delta = {"type": "response.output_audio_transcript.delta", "delta": "Hi"}
+    events = session(
+        ("server", {"type": "response.created", "response": {"id": "r1"}}),
+        ("server", {"type": "response.output_item.added", "item": message("a", "assistant")}),
+        ("server", delta),
+        ("server", {"type": "response.done", "response": {"status": "completed"}}),
+    )
+    state = project(events)
+    assert [(item.id, item.text, item.response_id) for item in state.items] == [("a", "Hi", "r1")]
+    assert state.active_responses == []
 
 
 def test_heard_is_unknown_without_times(session: Session) -> None:

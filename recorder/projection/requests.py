@@ -1,0 +1,57 @@
+"""What the client asked for, until an `error` refuses it: by the event id that it names, else by what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from recorder.projection import payload as json
+from recorder.projection.payload import Object
+from recorder.protocol.envelope import RecordedEvent
+
+Undo = Callable[[], None]
+
+_MOST: int = 256
+"""Requests that are remembered: an error follows what it refuses closely."""
+
+
+class Requests:
+    """The client's latest requests, with how to take each back."""
+
+    def __init__(self) -> None:
+        self._asked: list[tuple[str | None, str, Undo]] = []
+
+    def ask(self, event: RecordedEvent, undo: Undo) -> None:
+        """Remember a request."""
+        self._asked.append((event.event_id or None, event.type or "", undo))
+        del self._asked[:-_MOST]
+
+    def refuse(self, error: Object) -> None:
+        """Take back what an error refuses, once."""
+        cause = json.identifier(error, "event_id")
+        place = self._last(lambda event_id, _: cause is not None and event_id == cause)
+        if place is None:
+            kind = _refused_kind(error)
+            place = self._last(lambda _, asked: asked == kind)
+        if place is not None:
+            self._asked.pop(place)[2]()
+
+    def _last(self, fits: Callable[[str | None, str], bool]) -> int | None:
+        for place in range(len(self._asked) - 1, -1, -1):
+            if fits(*self._asked[place][:2]):
+                return place
+        return None
+
+
+def _refused_kind(error: Object) -> str | None:
+    """The type of the request that an error which names none is about."""
+    code, param, message = (json.text(error, key) or "" for key in ("code", "param", "message"))
+    if code == "conversation_already_has_active_response" or param.startswith("response"):
+        return "response.create"
+    if code == "response_cancel_not_active":
+        return "response.cancel"
+    if code.startswith("input_audio_buffer_commit"):
+        return "input_audio_buffer.commit"
+    said = message.lower()
+    if param == "audio_end_ms" or "truncat" in said or "already shorter than" in said:
+        return "conversation.item.truncate"
+    return None
