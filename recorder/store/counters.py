@@ -123,7 +123,11 @@ HTTP_REQUESTS: Final = Metric(
     "recorder_http_requests_total", "Requests that were no WebSocket and passed through.", "counter"
 )
 BYTES: Final = Metric(
-    "recorder_bytes_total", "Bytes of sessions forwarded, by who sent them.", "counter", "direction", DIRECTIONS
+    "recorder_bytes_total",
+    "Bytes of sessions that were forwarded, or heard on sidebands, by who sent them.",
+    "counter",
+    "direction",
+    DIRECTIONS,
 )
 GAP_BYTES: Final = Metric(
     "recorder_gap_bytes_total",

@@ -5,6 +5,7 @@ import ssl
 import struct
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +276,53 @@ def test_when_the_proxy_stops_it_leaves_the_call(upstream: MakeUpstream, worker:
     assert [event.type for event in events(proxy)][2:-1] == [
         "session.created", "websocket.close", "last.words", "websocket.close"
     ]  # fmt: skip
+
+
+def test_frames_may_come_in_any_pieces(upstream: MakeUpstream, worker: MakeWorker) -> None:
+    def dribble(connection: socket.socket, head: bytes) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        said = frame(Opcode.TEXT, CREATED_EVENT) + frame(Opcode.PING, b"?") + frame(Opcode.CLOSE)
+        for byte in accepted(head) + said:
+            connection.sendall(bytes([byte]))
+        answers = read_to_end(connection)
+        assert (answers[:2], answers[7:9], len(answers)) == (b"\x8a\x81", b"\x88\x80", 13)
+
+    telephony = Telephony(dribble)
+    proxy = worker(upstream(telephony).url, sideband=True)
+    begin(proxy)
+    telephony.wait()
+    gone(proxy)
+    said = [(event.direction, event.type) for event in events(proxy)]
+    assert [kind for who, kind in said if who == "server"] == ["session.created", "websocket.ping", "websocket.close"]
+    assert [kind for who, kind in said if who == "client"] == ["websocket.pong", "websocket.close"]
+
+
+def test_an_upstream_that_takes_no_pongs_holds_up_nobody(
+    upstream: MakeUpstream, worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sideband, "_PATIENCE_SECONDS", 0.1)
+    stuck = threading.Event()
+
+    def flood(connection: socket.socket, head: bytes) -> None:
+        connection.sendall(accepted(head))
+        connection.settimeout(0.5)
+        pings = frame(Opcode.PING, b"p" * 125) * 5000
+        with suppress(TimeoutError):
+            while True:
+                connection.sendall(pings)
+        stuck.set()
+        connection.settimeout(PATIENCE)
+        with suppress(ConnectionResetError):
+            read_to_end(connection)
+
+    telephony = Telephony(flood)
+    proxy = worker(upstream(telephony).url, sideband=True, ring_bytes=64 << 20)
+    begin(proxy)
+    assert stuck.wait(PATIENCE)
+    proxy.stop()
+    (closed,) = proxy.facts(RecordKind.CLOSED)
+    assert (closed["closed_by"], closed["error"]) == ("proxy", "the proxy stopped")
+    assert "close_code" not in closed  # none could be said in the middle of a frame
 
 
 def test_when_the_proxy_stops_it_waits_no_longer_to_join(
