@@ -24,17 +24,18 @@ FAILURES: Final[dict[int | str, dict[str, object]]] = {
 }
 
 
-def create_app(data_dir: Path, *, token: str | None = None) -> FastAPI:
+def create_app(data_dir: Path, *, token: str | None = None, prices: Path | None = None) -> FastAPI:
     """The service over `data_dir`.
 
     Args:
         data_dir: the data directory; running sessions show up as they are recorded.
         token: what callers must show. None: no token, and only requests to a loopback name are answered.
+        prices: the user's own prices.
 
     Raises:
         StoreError: `data_dir` cannot be read.
     """
-    store = Store(data_dir)
+    store = Store(data_dir, prices=prices)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

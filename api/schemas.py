@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, Field, create_model
 
-from recorder.analytics.registry import Column, Model, stored_models
+from recorder.analytics.registry import Column, Model, shown_models
 
 Row = TypeVar("Row", bound=BaseModel)
 
@@ -189,6 +189,7 @@ TYPES: Final[dict[str, type]] = {
     "BIGINT": int,
     "FLOAT": float,
     "DOUBLE": float,
+    "DECIMAL": float,
     "BOOLEAN": bool,
     "DATE": date,
     "TIMESTAMPTZ": datetime,
@@ -201,16 +202,18 @@ JSON_COLUMNS: Final = frozenset({"labels"})
 
 
 def _row(model: Model) -> type[BaseModel]:
-    fields: dict[str, Any] = {column.name: _field(column, key=column.name in model.key) for column in model.columns}
+    fields: dict[str, Any] = {
+        column.name: _field(column, key=column.name in model.key) for column in model.shown_columns
+    }
     name = "".join(word.capitalize() for word in model.name.split("_"))
     return create_model(f"{name}Row", __doc__=f"{model.description} One row per {model.grain}.", **fields)
 
 
 def _field(column: Column, *, key: bool) -> tuple[Any, Any]:
-    kind: Any = Any if column.name in JSON_COLUMNS else TYPES.get(column.type.upper(), Any)
+    kind: Any = Any if column.name in JSON_COLUMNS else TYPES.get(column.type.upper().partition("(")[0], Any)
     unit = f" [{column.unit}]" if column.unit else ""
     return (Annotated[kind if key else kind | None, Field(description=column.description + unit)], ...)
 
 
-ROWS: Final[dict[str, type[BaseModel]]] = {name: _row(model) for name, model in stored_models().items()}
-"""The shape of a row of every stored model."""
+ROWS: Final[dict[str, type[BaseModel]]] = {name: _row(model) for name, model in shown_models().items()}
+"""The shape of a row of every model that is shown."""

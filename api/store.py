@@ -19,14 +19,15 @@ class Store:
 
     Args:
         data_dir: the data directory.
+        prices: the user's own prices.
 
     Raises:
         StoreError: `data_dir` cannot be read.
     """
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, *, prices: Path | None = None) -> None:
         self.data_dir = data_dir
-        self._catalog = Catalog(data_dir)
+        self._catalog = Catalog(data_dir, prices=prices)
         self._refreshing = threading.Lock()
         self._fresh_until = 0.0
 

@@ -16,7 +16,7 @@ from api.schemas import JSON_COLUMNS, ROWS, Conversation, Event, Events, Page, R
 from api.store import Store
 from dashboards import queries
 from dashboards.queries import EventFilter, SessionFilter, parsed, records, rows_of
-from recorder.analytics.registry import stored_models
+from recorder.analytics.registry import shown_models
 from recorder.errors import EventNotFoundError
 from recorder.pipeline.catalog import Catalog
 from recorder.projection.conversation import project
@@ -131,7 +131,7 @@ def _add_conversation(routes: APIRouter, store: Store) -> None:
 
 
 def _add_rows(routes: APIRouter, store: Store, name: str) -> None:
-    model = stored_models()[name]
+    model = shown_models()[name]
     shape: type[BaseModel] = ROWS[name]
 
     @routes.get(

@@ -22,8 +22,10 @@ import polars as pl
 import pyarrow as pa
 
 from recorder.analytics import drift
+from recorder.analytics.prices import Price
 from recorder.analytics.registry import Model, ModelError, built_in_models, stored_models
 from recorder.analytics.sandbox import objection
+from recorder.analytics.views import view_statements
 from recorder.errors import QueryError
 from recorder.protocol.event_types import VOCABULARY
 from recorder.store import schema
@@ -58,12 +60,13 @@ def run_models(
         threads: how many threads DuckDB may use; all cores if None.
 
     Returns:
-        The rows of each model that is not internal, with the declared columns, ordered by the model's key.
+        The rows of each model that is neither internal nor a view: the declared columns, ordered by the model's key.
 
     Raises:
         ModelError: a model's query fails, or does not give the columns that its description declares.
     """
-    chosen = built_in_models() if models is None else models
+    known = built_in_models() if models is None else models
+    chosen = {name: model for name, model in known.items() if not model.view}
     with _database(os.getpid(), threads).cursor() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.register("events", events)
@@ -109,18 +112,24 @@ def _database(process: int, threads: int | None) -> duckdb.DuckDBPyConnection:  
 class Engine:
     """SQL over segment files and running sessions.
 
-    Views: `events` (with the appends), `parts`, `audio`, `event_types`, and one per stored model. Each is the union of
-    its files and its live rows; one without either is empty and typed. Safe for use from several threads: a query
-    sees either all or nothing of an update.
+    Views: `events` (with the appends), `parts`, `audio`, `event_types`, `prices`, and one per shown model. Each is the
+    union of its files and its live rows; one without either is empty and typed. Safe for use from several threads: a
+    query sees either all or nothing of an update.
     """
 
     def __init__(
-        self, directories: Sequence[Path] = (), *, threads: int | None = None, memory_limit: str = DEFAULT_MEMORY
+        self,
+        directories: Sequence[Path] = (),
+        *,
+        prices: Sequence[Price] = (),
+        threads: int | None = None,
+        memory_limit: str = DEFAULT_MEMORY,
     ) -> None:
         """Open an engine.
 
         Args:
             directories: where segment files may lie; no other file can be opened, by no query.
+            prices: what costs are reckoned with.
             threads: how many threads DuckDB may use; all cores if None.
             memory_limit: what queries may take in all, in DuckDB's words.
         """
@@ -136,13 +145,18 @@ class Engine:
         with self._cursor() as cursor:
             cursor.register("incoming", _event_types())
             cursor.execute("CREATE TABLE event_types AS FROM incoming")
+            cursor.register("incoming", _price_rows(prices))
+            cursor.execute("CREATE TABLE prices AS FROM incoming")
             cursor.execute("CREATE SCHEMA live")
+            cursor.execute("CREATE SCHEMA stored")
             for data_set, columns in self._columns.items():
                 typed = ", ".join(f"CAST(NULL AS {kind}) AS {_name(name)}" for name, kind in columns.items())
                 cursor.execute(f"CREATE TABLE {_live(data_set)} AS SELECT {typed} LIMIT 0")
         self.update(files=dict.fromkeys(self._columns, ()))
         with self._cursor() as cursor:
             cursor.execute(f"CREATE VIEW drift AS {drift.VIEW}")
+            for statement in view_statements():
+                cursor.execute(statement)
 
     def __enter__(self) -> Self:
         return self
@@ -189,7 +203,7 @@ class Engine:
                     self._files[data_set] = list(paths)
                     (self._by_name.add if data_set in (by_name or ()) else self._by_name.discard)(data_set)
                 for view in {_view(data_set) for data_set in files or {}}:
-                    cursor.execute(f"CREATE OR REPLACE VIEW {_name(view)} AS {self._view_query(view)}")
+                    cursor.execute(f"CREATE OR REPLACE VIEW {_place(view)} AS {self._view_query(view)}")
             except BaseException:
                 cursor.execute("ROLLBACK")
                 raise
@@ -284,6 +298,18 @@ def _event_types() -> pa.Table:
     return pa.table({**columns, "fields": [list(row.paths()) for row in rows]})
 
 
+def _price_rows(prices: Sequence[Price]) -> pa.Table:
+    """The relation `prices`: amounts as exact decimals."""
+    kinds = {"model": pa.string(), "rank": pa.int64(), "valid_from": pa.date32()}
+    kinds |= {name: pa.string() for name in ("provider", "source", "currency")}
+    return pa.table(
+        {
+            name: pa.array([getattr(price, name) for price in prices], kinds.get(name, pa.decimal128(18, 6)))
+            for name in Price.__struct_fields__
+        }
+    )
+
+
 @cache
 def _creation(model: Model) -> duckdb.Statement:
     """The statement that makes the model's table: parsed once, since parsing takes a quarter of a small session's time.
@@ -308,6 +334,11 @@ def _view_columns() -> dict[str, dict[str, str]]:
 
 def _view(data_set: str) -> str:
     return "events" if data_set in _EVENT_SETS else data_set
+
+
+def _place(view: str) -> str:
+    """Where the union of files and live rows is: models' are behind the views that add to them."""
+    return f"stored.{_name(view)}" if view in stored_models() else _name(view)
 
 
 def _live(data_set: str) -> str:

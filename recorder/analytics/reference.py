@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from recorder.analytics.registry import Model, stored_models
+from recorder.analytics.registry import Model, shown_models
 
 _PREFACE: Final = """\
 # Metrics
@@ -38,7 +38,7 @@ turns, latency figures and interruption counts. Their tokens are billed, so the 
 
 def reference() -> str:
     """The text of docs/metrics.md."""
-    models = sorted(stored_models().values(), key=lambda model: model.name)
+    models = sorted(shown_models().values(), key=lambda model: model.name)
     links = "\n".join(f"- [`{model.name}`](#{model.name}): one row is {model.grain}" for model in models)
     return "\n".join([_PREFACE, links, *(line for model in models for line in _section(model))]) + "\n"
 
@@ -53,6 +53,6 @@ def _section(model: Model) -> Iterator[str]:
 
 def _table(model: Model) -> Iterable[str]:
     yield "| column | type | unit | meaning |\n|---|---|---|---|"
-    for column in model.columns:
+    for column in model.shown_columns:
         name = f"**`{column.name}`**" if column.name in model.key else f"`{column.name}`"
         yield f"| {name} | {column.type} | {column.unit} | {column.description.strip()} |"

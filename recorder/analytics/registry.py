@@ -2,6 +2,9 @@
 
 A model is a SELECT over `events`, `event_types` and other models, and a description of what comes out: grain, key,
 columns with type, unit and meaning, and checks (queries whose rows are failures). See docs/models.md.
+
+What depends on prices is not stored, since history can be repriced: a model is a view then, or adds columns to its
+stored rows as they are read (`added.sql`).
 """
 
 from __future__ import annotations
@@ -71,6 +74,8 @@ class _Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     caveats: str = ""
     example: str = ""
     internal: bool = False
+    view: bool = False
+    added: tuple[Column, ...] = ()
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -87,6 +92,9 @@ class Model(msgspec.Struct, frozen=True):
         caveats: what its numbers cannot tell, for the reference.
         example: a query, for the reference.
         internal: a step on the way to other models: neither stored nor shown.
+        view: computed whenever it is read, from `stored.<model>`, other views and `prices`; not stored.
+        added: columns beside the stored ones, computed whenever rows are read.
+        added_query: the SELECT that gives them, with the key: one row for a key, or none. Reads what views read.
     """
 
     name: str
@@ -100,6 +108,14 @@ class Model(msgspec.Struct, frozen=True):
     caveats: str
     example: str
     internal: bool
+    view: bool
+    added: tuple[Column, ...]
+    added_query: str
+
+    @property
+    def shown_columns(self) -> tuple[Column, ...]:
+        """The columns that readers see: the stored ones, then the added ones."""
+        return self.columns + self.added
 
     def all_checks(self) -> tuple[Check, ...]:
         """The model's own checks, and that its key names each row once."""
@@ -135,26 +151,40 @@ def built_in_models() -> dict[str, Model]:
 
 
 def stored_models() -> dict[str, Model]:
-    """The built-in models whose rows are stored and shown: all but the internal ones."""
+    """The built-in models whose rows are stored: neither internal nor views."""
+    return {name: model for name, model in shown_models().items() if not model.view}
+
+
+def shown_models() -> dict[str, Model]:
+    """The built-in models that readers see, as stored rows or views: all but the internal ones."""
     return {name: model for name, model in built_in_models().items() if not model.internal}
 
 
 def _load(folder: Path) -> Model:
-    try:
-        text = (folder / "model.yaml").read_text(encoding="utf-8")
-        query = (folder / "query.sql").read_text(encoding="utf-8").strip().rstrip(";")
-    except OSError as error:
-        raise ModelError(folder.name, f"cannot read {error.filename}: {error.strerror}") from error
+    text, query = _text(folder, "model.yaml"), _select(folder, "query.sql")
     try:
         said = msgspec.convert(yaml.safe_load(text), _Description)
     except (yaml.YAMLError, msgspec.ValidationError) as error:
         raise ModelError(folder.name, f"model.yaml: {' '.join(str(error).split())}") from error
     _check_columns(folder.name, said)
-    return Model(name=folder.name, query=query, **{name: getattr(said, name) for name in said.__struct_fields__})
+    added = _select(folder, "added.sql") if said.added else ""
+    facts = {name: getattr(said, name) for name in said.__struct_fields__}
+    return Model(name=folder.name, query=query, added_query=added, **facts)
+
+
+def _text(folder: Path, name: str) -> str:
+    try:
+        return (folder / name).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ModelError(folder.name, f"cannot read {error.filename}: {error.strerror}") from error
+
+
+def _select(folder: Path, name: str) -> str:
+    return _text(folder, name).strip().rstrip(";")
 
 
 def _check_columns(model: str, said: _Description) -> None:
-    names = [column.name for column in said.columns]
+    names = [column.name for column in said.columns + said.added]
     if not names and not said.internal:
         raise ModelError(model, "model.yaml names no columns")
     if len(set(names)) != len(names):

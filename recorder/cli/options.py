@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +25,16 @@ JsonOption = Annotated[
     bool,
     typer.Option("--json", envvar="RECORDER_JSON", help="Print JSON, for programs."),
 ]
+PricesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--prices",
+        envvar="RECORDER_PRICES",
+        metavar="FILE",
+        help="Prices of your own, before the built-in ones (TOML; see docs/cost.md).",
+        show_default=False,
+    ),
+]
 SessionArgument = Annotated[
     str,
     typer.Argument(
@@ -36,15 +47,21 @@ SessionArgument = Annotated[
 UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-def open_catalog(data: Path) -> Catalog:
+def open_catalog(data: Path, prices: Path | None = None) -> Catalog:
     """The store in `data`, for reading.
+
+    Args:
+        data: the store.
+        prices: the value of `--prices`. Commands without the option take what `RECORDER_PRICES` says.
 
     Raises:
         StoreError: there is none.
+        UsageError: the prices cannot be used.
     """
     from recorder.pipeline.catalog import Catalog
 
-    return Catalog(data)
+    named = os.environ.get("RECORDER_PRICES")
+    return Catalog(data, prices=prices or (Path(named) if named else None))
 
 
 def since(text: str, now: datetime) -> datetime:

@@ -11,6 +11,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from decimal import Decimal
 from functools import cache, lru_cache
 from typing import Any, Final, Literal, TextIO
 
@@ -190,6 +191,13 @@ def print_object(value: object) -> None:
 def number(value: float | None, digits: int = 0) -> str:
     """`1,234`, or `–`."""
     return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def usd(value: float | Decimal | None) -> str:
+    """An amount to read: `$12.34`, below a dollar four decimals, or `–`."""
+    if value is None:
+        return "–"
+    return f"${value:,.2f}" if value >= 1 else f"${value:.4f}"
 
 
 def seconds(value: float | None) -> str:

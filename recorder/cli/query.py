@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recorder.cli import output
-from recorder.cli.options import DEFAULT_DATA, DataOption, JsonOption, open_catalog
+from recorder.cli.options import DEFAULT_DATA, DataOption, JsonOption, PricesOption, open_catalog
 from recorder.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def query(
     ] = None,
     *,
     data: DataOption = DEFAULT_DATA,
+    prices: PricesOption = None,
     limit: Annotated[int, typer.Option(min=0, help="Rows to print at most; 0 prints all.")] = 1000,
     schema: Annotated[bool, typer.Option("--schema", help="List views and columns instead.")] = False,
     as_csv: Annotated[
@@ -53,7 +54,7 @@ def query(
     if schema == (sql is not None):
         raise UsageError("give a query, or --schema", hint='recorder query "SELECT * FROM sessions"')
     text = sys.stdin.read() if sql == "-" else sql
-    with open_catalog(data) as catalog:
+    with open_catalog(data, prices) as catalog:
         frame = (
             catalog.query(SCHEMA) if text is None else catalog.query_user(text, max_rows=limit + 1 if limit else 2**62)
         )

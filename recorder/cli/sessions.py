@@ -12,7 +12,7 @@ import typer
 from rich.text import Text
 
 from recorder.cli import output
-from recorder.cli.options import DEFAULT_DATA, DataOption, JsonOption, open_catalog, since
+from recorder.cli.options import DEFAULT_DATA, DataOption, JsonOption, PricesOption, open_catalog, since
 
 EXAMPLES = (
     ("recorder sessions", "the twenty that were opened last"),
@@ -21,8 +21,8 @@ EXAMPLES = (
     ("recorder sessions --limit 0 --json | jq '.[].duration_seconds'", "all, for a program"),
 )
 
-HEADINGS = ("SESSION", "OPENED", "MODEL", "STATUS", "LENGTH", "TURNS", "RESP", "INTR", "TOKENS", "AUDIO P50")
-NUMBERS = frozenset(range(4, 10))
+HEADINGS = ("SESSION", "OPENED", "MODEL", "STATUS", "LENGTH", "TURNS", "RESP", "INTR", "TOKENS", "COST", "AUDIO P50")
+NUMBERS = frozenset(range(4, 11))
 MODEL = frozenset({2})
 LESS = frozenset({6, 7, 8})
 """Columns that are left out on a terminal narrower than `WIDE`."""
@@ -43,6 +43,7 @@ class Status(StrEnum):
 def sessions(
     *,
     data: DataOption = DEFAULT_DATA,
+    prices: PricesOption = None,
     limit: Annotated[int, typer.Option(min=0, help="How many to list; 0 lists all.")] = 20,
     since_: Annotated[
         str | None,
@@ -73,7 +74,7 @@ def sessions(
         f"SELECT * FROM sessions {where} "  # noqa: S608  the conditions are ours, their values are parameters
         "ORDER BY opened_at DESC NULLS LAST, session_id DESC" + (f" LIMIT {limit}" if limit else "")
     )
-    with open_catalog(data) as catalog:
+    with open_catalog(data, prices) as catalog:
         rows = catalog.query(query, [value for _, value in conditions]).to_dicts()
         if as_json:
             output.print_json(rows)
@@ -128,6 +129,7 @@ def _cells(row: dict[str, Any], prefix: str) -> list[str | Text]:
         output.number(row["response_count"]),
         output.number(row["interruption_count"]),
         output.number(row["total_tokens"]),
+        output.usd(row["cost_usd"]),
         output.seconds(row["time_to_first_audio_p50_seconds"]),
     ]
 

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, Self
 import polars as pl
 
 from recorder.analytics.engine import Engine
+from recorder.analytics.prices import known_prices
 from recorder.analytics.registry import stored_models
 from recorder.errors import AmbiguousSessionError, EventNotFoundError, SessionNotFoundError, StoreError
 from recorder.pipeline.live import LiveSession, LiveSessions
@@ -50,19 +51,21 @@ class Catalog:
 
     Args:
         data_dir: the store.
+        prices: the user's own prices, as docs/cost.md describes; they go before the built-in ones.
 
     Raises:
+        UsageError: the prices cannot be used.
         StoreError: there is no such directory, or a manifest is damaged.
         NewerFormatError: a newer version wrote something in it.
     """
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, *, prices: Path | None = None) -> None:
         layout.require(data_dir)
         self.data_dir = data_dir
         self._lock = threading.RLock()
         self._manifests = ManifestCache(data_dir)
         self._live = LiveSessions()
-        self._engine = Engine([data_dir / "segments"])
+        self._engine = Engine([data_dir / "segments"], prices=known_prices(prices))
         self._names: list[_Name] = []
         self._files_changed = self._rows_changed = True  # since they were last shown to the engine
         try:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recorder.analytics.engine import Engine, run_checks, run_models
-from recorder.analytics.registry import stored_models
+from recorder.analytics.registry import shown_models
 from recorder.errors import QueryError
 from recorder.store import schema
 
@@ -31,9 +31,9 @@ def _file(folder: Path, name: str, table: pa.Table) -> Path:
 
 
 def test_without_files_every_view_is_empty_and_typed(engine: Engine) -> None:
-    for name, model in stored_models().items():
+    for name, model in shown_models().items():
         rows = engine.query(f"SELECT * FROM {name}")
-        assert rows.columns == [column.name for column in model.columns]
+        assert rows.columns == [column.name for column in model.shown_columns]
         assert rows.height == 0
     assert engine.query("FROM events").columns == schema.EVENTS.names
     assert engine.query("FROM parts").columns == schema.PARTS.names

@@ -6,7 +6,7 @@ import pytest
 
 from recorder.analytics.engine import Engine
 from recorder.analytics.reference import reference
-from recorder.analytics.registry import stored_models
+from recorder.analytics.registry import shown_models
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -16,12 +16,12 @@ def test_the_page_is_what_the_models_say() -> None:
     assert (DOCS / "metrics.md").read_text(encoding="utf-8") == reference(), how
 
 
-@pytest.mark.parametrize("name", stored_models())
+@pytest.mark.parametrize("name", shown_models())
 def test_every_table_and_column_is_described(name: str) -> None:
     page = (DOCS / "metrics.md").read_text(encoding="utf-8")
-    model = stored_models()[name]
+    model = shown_models()[name]
     section = page.split(f"\n## {name}\n")[1].split("\n## ")[0]
-    for column in model.columns:
+    for column in model.shown_columns:
         assert f"`{column.name}`" in section
         assert len(column.description) > 5, column.name
     assert model.grain
@@ -30,13 +30,13 @@ def test_every_table_and_column_is_described(name: str) -> None:
 
 def test_units_are_those_of_the_names() -> None:
     units = {"_seconds": "s", "_ms": "ms", "at_ns": "ns", "_tokens": "tokens", "_bytes": "bytes"}
-    for model in stored_models().values():
-        for column in model.columns:
+    for model in shown_models().values():
+        for column in model.shown_columns:
             for suffix, unit in units.items():
                 assert not column.name.endswith(suffix) or column.unit == unit, (model.name, column.name)
 
 
-@pytest.mark.parametrize("name", stored_models())
+@pytest.mark.parametrize("name", shown_models())
 def test_examples_run(name: str) -> None:
     with Engine() as engine:
-        engine.query_user(stored_models()[name].example)
+        engine.query_user(shown_models()[name].example)

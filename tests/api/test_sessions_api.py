@@ -8,7 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.app import create_app
-from recorder.analytics.registry import stored_models
+from recorder.analytics.registry import shown_models
 
 SESSIONS = "/api/v1/sessions"
 
@@ -168,11 +168,11 @@ def test_the_conversation_and_how_it_stood_before(client: TestClient, sample_sto
 
 
 def test_what_each_model_knows_of_a_session(client: TestClient, sample_store: Any) -> None:
-    for name, model in stored_models().items():
+    for name, model in shown_models().items():
         if name == "sessions":
             continue
         rows = get(client, f"/{sample_store.voice}/{name}")["data"]
-        assert all(list(row) == [column.name for column in model.columns] for row in rows), name
+        assert all(list(row) == [column.name for column in model.shown_columns] for row in rows), name
     cut = get(client, f"/{sample_store.voice}/interruptions")["data"][0]
     assert (cut["heard_ms"], cut["generated_ms"], cut["truncate_status"]) == (600.0, 1000.0, "ok")
     assert get(client, f"/{sample_store.typed}/tool_calls")["data"][0]["output"] == "<s>rain</s>"

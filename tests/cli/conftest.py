@@ -171,8 +171,8 @@ def run(store: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> Calla
     """Runs a command on the store; the result's exception is the command's own."""
     monkeypatch.setenv("RECORDER_DATA", str(store))
 
-    def open_store(data_dir: Path) -> AbstractContextManager[Catalog]:
-        return nullcontext(catalog) if data_dir == store else Catalog(data_dir)
+    def open_store(data_dir: Path, *, prices: Path | None = None) -> AbstractContextManager[Catalog]:
+        return nullcontext(catalog) if data_dir == store and prices is None else Catalog(data_dir, prices=prices)
 
     monkeypatch.setattr("recorder.pipeline.catalog.Catalog", open_store)
 

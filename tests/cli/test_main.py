@@ -90,7 +90,7 @@ def test_a_missing_store_is_no_traceback(tmp_path: Path) -> None:
 def test_an_unexpected_error_is_one_line_unless_asked(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(_data: Path) -> None:
+    def fail(*_: object) -> None:
         raise ZeroDivisionError("by \x1b[31mzero")
 
     monkeypatch.setattr(query, "open_catalog", fail)
