@@ -113,13 +113,13 @@ class Formats:
     def client_asks(self, session: object) -> None:
         """A `session.update` went out: holds where the server's answer does not repeat the formats."""
         for side in ("input", "output"):
-            asked = _session_format(session, side)
+            asked = session_format(session, side)
             if asked is not None:
                 self._asked[side] = bytes_per_ms(asked)
 
     def server_confirms(self, session: object) -> None:
         """`session.created` or `session.updated` came in."""
-        confirmed = {side: _session_format(session, side) for side in ("input", "output")}
+        confirmed = {side: session_format(session, side) for side in ("input", "output")}
         rates = self._asked | {side: bytes_per_ms(found) for side, found in confirmed.items() if found is not None}
         self._asked = {}
         self._input = rates.get("input", self._input)
@@ -127,7 +127,7 @@ class Formats:
 
     def response_created(self, response_id: str, response: object) -> None:
         """`response.created` came in; it may have an output format of its own."""
-        own = _session_format(response, "output")
+        own = session_format(response, "output")
         if own is None:
             return
         while len(self._responses) >= self._MAX_OVERRIDES:
@@ -135,7 +135,7 @@ class Formats:
         self._responses[response_id] = bytes_per_ms(own)
 
 
-def _session_format(holder: object, side: str) -> object:
+def session_format(holder: object, side: str) -> object:
     """The format that a session or response states for one side; None without.
 
     GA has `audio.<side>.format`, Live sessions one `audio.format` for both, the beta `<side>_audio_format`; Voice Live
