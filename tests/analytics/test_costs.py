@@ -212,3 +212,15 @@ def test_columns_that_nobody_asks_for_cost_nothing(ask: Ask, build: Build) -> No
         ):
             assert "usage" not in engine.query(f"EXPLAIN {sql}").rows()[0][1]
         assert "usage" in engine.query("EXPLAIN SELECT sum(cost_usd) FROM sessions").rows()[0][1]
+
+
+def test_what_a_lost_cache_costs(ask: Ask) -> None:
+    """384 text and 60 audio and 4 image tokens were cached, then 64 text: 320 × 3.6 + 60 × 31.6 + 4 × 4.5 millionths."""
+    cold = json.loads(json.dumps(USAGE))
+    cold["input_token_details"] |= {"cached_tokens": 64, "cached_tokens_details": {"text_tokens": 64}}
+    created = [{"type": "response.created", "response": {"id": f"r{n}"}} for n in range(4)]
+    messages = (created[1], done(USAGE), created[2], done(USAGE, "r2"), created[3], done(cold, "r3"))
+    assert ask("SELECT response_no, cache_bust, extra_cost_usd FROM contexts ORDER BY 1", CREATED, *messages) == [
+        {"response_no": 2, "cache_bust": False, "extra_cost_usd": 0},
+        {"response_no": 3, "cache_bust": True, "extra_cost_usd": Decimal("0.003066")},
+    ]
