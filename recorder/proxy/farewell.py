@@ -18,7 +18,7 @@ from websockets.frames import Close, Frame, Opcode
 from recorder.protocol.envelope import RecordKind
 from recorder.protocol.frames import FrameDecoder
 from recorder.proxy.sockets import end_sending, receive, send_all
-from recorder.proxy.splice import Splice
+from recorder.proxy.splice import Buffer, Splice
 from recorder.proxy.tap import Tap
 
 GOING_AWAY: Final = 1001  # RFC 6455 section 7.4.1
@@ -48,12 +48,12 @@ class FrameWatch:
         for decoder in self._decoders.values():
             decoder.gap()  # they come in in the middle of a stream
 
-    def chunk(self, kind: int, data: bytes) -> None:
+    def chunk(self, kind: int, data: Buffer) -> None:
         """Record and follow."""
         if self._inner is not None:
             self._inner.chunk(kind, data)
         self._silent.discard(kind)
-        self._decoders[kind].feed(data)
+        self._decoders[kind].feed(bytes(data))
 
     def may_speak(self, kind: int, *, held_back: bool) -> bool:
         """Whether a frame may be put into this direction now. One that is held back by its reader is not silent."""

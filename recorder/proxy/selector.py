@@ -17,6 +17,9 @@ from typing import Any
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
 
+CHUNK = 1 << 18
+"""The most a splice reads at once: a flood has to be carried in large pieces, everything else comes in small ones."""
+
 Handler = Callable[[int], None]
 
 
@@ -25,6 +28,9 @@ class SpliceSelector(selectors.BaseSelector):
 
     `watch` and `unwatch` put descriptors on the fast lane: their handler gets the epoll mask, inside `select`.
     A handler that has scheduled something on the event loop calls `interrupt`, so that the loop runs at once.
+
+    Attributes:
+        scratch: what handlers, which come one after the other, may read into: memory for all of them, always warm.
     """
 
     def __init__(self) -> None:
@@ -33,6 +39,7 @@ class SpliceSelector(selectors.BaseSelector):
         self._epoll.register(self._slow.fileno(), READ)
         self._handlers: dict[int, Handler] = {}
         self._interrupted = False
+        self.scratch = memoryview(bytearray(CHUNK))
 
     def watch(self, fd: int, mask: int, handler: Handler) -> None:
         """Call `handler(ready_mask)` whenever `fd` is ready for `mask` (level-triggered)."""

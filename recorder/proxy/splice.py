@@ -19,19 +19,21 @@ import ssl
 import termios
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Literal, Protocol
 
 from recorder.proxy.selector import READ, WRITE, SpliceSelector
-from recorder.proxy.sockets import CHUNK, end_sending, reset_on_close, words_for
+from recorder.proxy.sockets import end_sending, reset_on_close, words_for
 
 Party = Literal["client", "upstream"]
+Buffer = bytes | memoryview
 
 
 class Chunks(Protocol):
     """What wants to see the bytes before they are forwarded: a tap."""
 
-    def chunk(self, kind: int, data: bytes) -> None:
-        """Take note of bytes of one direction; never waits, never raises."""
+    def chunk(self, kind: int, data: Buffer) -> None:
+        """Take note of bytes of one direction, which are good for now only; never waits, never raises."""
 
 
 class Filter(Protocol):
@@ -48,6 +50,7 @@ log = logging.getLogger(__name__)
 
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _ERROR: Final = select.EPOLLERR
+_TLS_RECORD: Final = 1 << 14  # RFC 8446 section 5.1; no read gives more
 _RESET_AFTER_ALL: Final = ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
 _RESET_PATIENCE_SECONDS: Final = 5.0
 _SAMPLE_EVERY: Final = 256  # chunks, of which one's time is taken
@@ -56,15 +59,16 @@ _SAMPLE_EVERY: Final = 256  # chunks, of which one's time is taken
 class _Lane:
     """One direction."""
 
-    __slots__ = ("carried", "ended", "held", "kind", "party", "receive", "sink", "source", "until_sample")
+    __slots__ = ("carried", "ended", "held", "kind", "party", "receive", "send", "sink", "source", "until_sample")
 
     def __init__(
-        self, party: Party, source: socket.socket, sink: socket.socket, kind: int, passing: Filter | None
+        self, party: Party, source: socket.socket, sink: socket.socket, kind: int, receive: Callable[[], Buffer]
     ) -> None:
         self.party: Party = party
         self.source = source
-        self.receive: Callable[[int], bytes] = source.recv if passing is None else _filtered(source, passing)
+        self.receive = receive
         self.sink = sink
+        self.send: Callable[[Buffer], int] = sink.send
         self.kind = kind
         self.held = b""  # read, tapped, and not yet taken by the sink
         self.ended = False  # nothing more will be read
@@ -110,7 +114,9 @@ class Splice:
         self._on_end = on_end
         self._observe = observe or (lambda _: None)
         self._loop = asyncio.get_running_loop()
-        up, down = filters or (None, None)
+        up, down = _receiver(client, selector.scratch), _receiver(upstream, selector.scratch)
+        if filters is not None:
+            up, down = _filtered(up, filters[0]), _filtered(down, filters[1])
         self._up = _Lane("client", client, upstream, kinds[0], up)
         self._down = _Lane("upstream", upstream, client, kinds[1], down)
         self._finished = False
@@ -170,15 +176,9 @@ class Splice:
             log.exception("splice failed")
             self.abort("internal error")
 
-    def _client_ready(self, mask: int) -> None:
-        self._ready(self._up, self._down, mask)
-
-    def _upstream_ready(self, mask: int) -> None:
-        self._ready(self._down, self._up, mask)
-
     def _pump(self, lane: _Lane, mask: int) -> None:
         try:
-            data = lane.receive(CHUNK)
+            data = lane.receive()
         except _NOT_NOW:
             return
         except ssl.SSLZeroReturnError:  # what `recv` says instead of b"" once we have ended our own direction
@@ -202,7 +202,7 @@ class Splice:
         length = len(data)
         lane.carried += length
         try:
-            sent = lane.sink.send(data)
+            sent = lane.send(data)
         except _NOT_NOW:
             sent = 0
         except OSError as error:
@@ -211,12 +211,12 @@ class Splice:
         if began:
             self._observe(time.monotonic_ns() - began)
         if sent != length:
-            lane.held = data[sent:]
+            lane.held = bytes(data[sent:])
             self._watch_both()
 
     def _flush(self, lane: _Lane) -> None:
         try:
-            sent = lane.sink.send(lane.held)
+            sent = lane.send(lane.held)
         except _NOT_NOW:
             return
         except OSError as error:
@@ -262,8 +262,9 @@ class Splice:
         """Watch a lane's source for what it can do now. Where nothing, for an error, once: a hang-up would spin."""
         if self._finished:
             return
-        mask = (0 if outbound.held or outbound.ended else READ) | (WRITE if self._opposite(outbound).held else 0)
-        handler = self._client_ready if outbound is self._up else self._upstream_ready
+        inbound = self._opposite(outbound)
+        mask = (0 if outbound.held or outbound.ended else READ) | (WRITE if inbound.held else 0)
+        handler = partial(self._ready, outbound, inbound)
         self._selector.watch(outbound.source.fileno(), mask or select.EPOLLET, handler)
 
     def _finish(self, reset: socket.socket | None = None) -> None:
@@ -280,19 +281,31 @@ class Splice:
         self._selector.interrupt()
 
 
-def _filtered(source: socket.socket, passing: Filter) -> Callable[[int], bytes]:
+def _receiver(source: socket.socket, scratch: memoryview) -> Callable[[], Buffer]:
+    """A `recv` of what is there; raises as the socket does. What it gives is good until the next is called."""
+    if isinstance(source, ssl.SSLSocket):
+        return partial(source.read, _TLS_RECORD)  # what its `recv` calls, after some checks
+    recv_into = source.recv_into
+
+    def receive() -> memoryview:
+        return scratch[: recv_into(scratch)]
+
+    return receive
+
+
+def _filtered(receive: Callable[[], Buffer], passing: Filter) -> Callable[[], bytes]:
     """A `recv` that gives what passes. Where that is nothing, it is as if nothing had come."""
 
-    def receive(count: int) -> bytes:
-        data = source.recv(count)
+    def filtered() -> bytes:
+        data = receive()
         if not data:
             return passing.end()
-        passed = passing.feed(data)
+        passed = passing.feed(bytes(data))
         if not passed:
             raise BlockingIOError
         return passed
 
-    return receive
+    return filtered
 
 
 async def _reset_when_sent(sock: socket.socket) -> None:

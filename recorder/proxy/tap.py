@@ -50,7 +50,7 @@ class Tap:
         """Bytes forwarded and not recorded, for whatever reason."""
         return sum(self.missed.values()) + sum(self.left_out.values())
 
-    def chunk(self, kind: int, data: bytes) -> None:
+    def chunk(self, kind: int, data: bytes | memoryview) -> None:
         """Record bytes of one direction, with the time of now."""
         now = monotonic_ns()
         if (self._gaps and not self._resume(now, len(data))) or not self._record(kind, self._session_no, now, data):

@@ -167,7 +167,7 @@ class RingWriter:
         self._room_until = PAGE + capacity
         self._lap = -PAGE  # what makes a head of a place
 
-    def append(self, kind: int, session_no: int, at_ns: int, data: bytes) -> bool:
+    def append(self, kind: int, session_no: int, at_ns: int, data: bytes | memoryview) -> bool:
         """Copy one record in and publish it.
 
         Returns:
