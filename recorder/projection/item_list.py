@@ -57,7 +57,7 @@ class ItemList:
         """Give the server's id to the oldest item that the client sent without one and that looks like `source`."""
         wanted = _likeness(source)
         for item in self.ordered:
-            if item.id is None and not item.confirmed and wanted == (item.type, item.role, item.call_id, _kinds(item)):
+            if item.id is None and not item.confirmed and wanted == (item.type, item.role, item.call_id):
                 item.id = item_id
                 self._by_id[item_id] = item
                 return item
@@ -127,10 +127,6 @@ def part_at(item: Item, place: int) -> ContentPart:
     return item.content[place]
 
 
-def _likeness(source: json.Object) -> tuple[str | None, str | None, str | None, tuple[str, ...]]:
-    kinds = tuple(json.text(part, "type") or "" for part in json.children(source, "content"))
-    return json.text(source, "type"), json.text(source, "role"), json.text(source, "call_id"), kinds
-
-
-def _kinds(item: Item) -> tuple[str, ...]:
-    return tuple(part.type for part in item.content)
+def _likeness(source: json.Object) -> tuple[str | None, str | None, str | None]:
+    """What the server keeps of an item as asked for: its content's types it may call otherwise."""
+    return json.text(source, "type"), json.text(source, "role"), json.text(source, "call_id")

@@ -1,7 +1,10 @@
 -- What the events say of each item, before audio and order.
 WITH descriptions AS (
   SELECT
-    session_id, item_id, position, at_ns, direction, type, previous_item_id, call_id,
+    wire_events.session_id,
+    CASE WHEN wire_events.direction = 'client' THEN item_creates.item_id ELSE wire_events.item_id END AS item_id,
+    wire_events.position, wire_events.at_ns, wire_events.direction, wire_events.type, wire_events.previous_item_id,
+    wire_events.call_id,
     body ->> '$.item.role' AS role,
     body ->> '$.item.type' AS item_type,
     body ->> '$.item.status' AS status,
@@ -12,17 +15,12 @@ WITH descriptions AS (
     ], chr(10)), '') AS content_text,
     list_contains(body ->> '$.item.content[*].type', 'input_audio') AS has_input_audio
   FROM wire_events
-  WHERE item_id IS NOT NULL AND (
-    (direction = 'server' AND type IN (
+  LEFT JOIN item_creates
+    ON item_creates.session_id = wire_events.session_id AND item_creates.position = wire_events.position
+  WHERE (wire_events.direction = 'server' AND wire_events.item_id IS NOT NULL AND wire_events.type IN (
       'conversation.item.added', 'conversation.item.created', 'conversation.item.done',
       'response.output_item.added', 'response.output_item.done'))
-    OR (direction = 'client' AND type = 'conversation.item.create'))
-),
-accepted AS (
-  SELECT descriptions.*
-  FROM descriptions
-  ANTI JOIN rejections
-    ON rejections.session_id = descriptions.session_id AND rejections.position = descriptions.position
+    OR item_creates.position IS NOT NULL
 ),
 described AS (
   SELECT
@@ -47,8 +45,10 @@ described AS (
       arg_min(previous_item_id, position)
     ) AS previous_item_id,
     arg_max(content_text, position) AS content_text,
-    bool_or(has_input_audio) AS has_input_audio
-  FROM accepted
+    bool_or(has_input_audio) AS has_input_audio,
+    bool_or(direction = 'client') AS asked_for
+  FROM descriptions
+  WHERE item_id IS NOT NULL
   GROUP BY session_id, item_id
 ),
 -- Items that only the commit tells of.
@@ -98,6 +98,7 @@ named AS (
 SELECT
   session_id,
   item_id,
+  item_id AS item_key,
   outputs.response_no,
   outputs.response_id,
   outputs.output_index,
@@ -129,9 +130,9 @@ SELECT
   CASE
     WHEN outputs.position IS NOT NULL THEN 'response'
     WHEN committed.cause IS NOT NULL THEN committed.cause
+    WHEN described.asked_for THEN 'client'
     WHEN creates.position < described.created_position
       AND described.item_type NOT IN ('mcp_list_tools', 'mcp_approval_request') THEN 'client'
-    WHEN described.created_position = creates.position THEN 'client'
     ELSE 'server'
   END AS created_by
 FROM named
@@ -141,3 +142,11 @@ LEFT JOIN outputs USING (session_id, item_id)
 LEFT JOIN deletions USING (session_id, item_id)
 LEFT JOIN item_texts USING (session_id, item_id)
 LEFT JOIN creates USING (session_id)
+UNION ALL BY NAME
+-- Asked for by the client, without an id, and never shown by the server.
+SELECT
+  session_id, '#' || position AS item_key, position AS first_position, at_ns AS first_at_ns, position AS created_position,
+  position AS last_position, role, item_type AS type, name, call_id, previous_item_id, content_text AS text,
+  coalesce(has_input_audio, false) AS has_input_audio, 'client' AS created_by
+FROM descriptions
+WHERE item_id IS NULL

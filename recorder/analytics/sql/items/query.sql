@@ -80,7 +80,7 @@ SELECT
   item_facts.call_id,
   item_facts.name
 FROM item_facts
-JOIN item_order ON item_order.session_id = item_facts.session_id AND item_order.item_id = item_facts.item_id
+JOIN item_order ON item_order.session_id = item_facts.session_id AND item_order.item_key = item_facts.item_key
 LEFT JOIN response_triggers
   ON response_triggers.session_id = item_facts.session_id AND response_triggers.response_no = item_facts.response_no
 LEFT JOIN audio ON audio.session_id = item_facts.session_id AND audio.item_id = item_facts.item_id

@@ -79,7 +79,7 @@ assistants AS (
     items.heard_ms,
     coalesce(stops.interrupted, false) AS interrupted
   FROM item_facts
-  JOIN items USING (session_id, item_id)
+  JOIN (SELECT * EXCLUDE (item_id) FROM items) AS items USING (session_id, created_position)
   LEFT JOIN played USING (session_id, item_id)
   LEFT JOIN stops USING (session_id, item_id)
   WHERE item_facts.role = 'assistant' AND item_facts.type = 'message' AND NOT items.out_of_band
