@@ -29,6 +29,8 @@ from recorder.analytics.views import view_statements
 from recorder.errors import QueryError
 from recorder.protocol.event_types import VOCABULARY
 from recorder.store import schema
+from recorder.store.stored_form import CLOCK, RECORDED_AT
+from recorder.store.stored_form import SQL as RECORDED_AT_SQL
 from recorder.store.upcast import SQL
 
 # The SQL in this module is put together from model files, column names and paths that are our own, quoted where they
@@ -280,15 +282,19 @@ class Engine:
 
     def _files_query(self, data_set: str, columns: str) -> str:
         paths = ", ".join(_text(str(path.resolve())) for path in self._files[data_set])
+        of_events = data_set in _EVENT_SETS
         if data_set not in self._by_name:
-            return f"SELECT {columns} FROM read_parquet([{paths}], hive_partitioning = false)"
+            chosen = (
+                columns.replace(_name(RECORDED_AT), f"{RECORDED_AT_SQL} AS {RECORDED_AT}") if of_events else columns
+            )
+            return f"SELECT {chosen} FROM read_parquet([{paths}], hive_partitioning = false)"
         found = f"FROM read_parquet([{paths}], hive_partitioning = false, union_by_name = true)"
-        upcast = ", ".join(
-            f"coalesce({name}, {sql}) AS {name}" for (whose, name), sql in SQL.items() if whose == data_set
-        )
-        replace = f" REPLACE ({upcast})" if upcast else ""
-        rows = f"{found} UNION ALL BY NAME (FROM {_live(data_set)} LIMIT 0)"
-        return f"SELECT {columns} FROM (SELECT *{replace} FROM ({rows}))"
+        made = {name: sql for (whose, name), sql in SQL.items() if whose == data_set}
+        made |= {RECORDED_AT: RECORDED_AT_SQL} if of_events else {}
+        upcast = ", ".join(f"coalesce({name}, {sql}) AS {name}" for name, sql in made.items())
+        every = "*" + (f" REPLACE ({upcast})" if upcast else "")
+        typed = f"SELECT *{f', CAST(NULL AS BIGINT) AS {CLOCK}' if of_events else ''} FROM {_live(data_set)} LIMIT 0"
+        return f"SELECT {columns} FROM (SELECT {every} FROM ({found} UNION ALL BY NAME ({typed})))"
 
 
 def _event_types() -> pa.Table:

@@ -26,11 +26,13 @@ from recorder.store.schema import AUDIO, parts_table
 BLOCK_BYTES: Final = 1 << 19
 """Eleven seconds of 24 kHz PCM: three milliseconds to decode."""
 
+LEVEL: Final = 5 / 8
+"""Of libsndfile's 0 to 1: the highest that costs little time (`python -m benchmarks storage` compares them)."""
+
 _SAMPLE_BYTES: Final = 2
 _G711_BYTES_PER_MS: Final = 8
 _NOMINAL_RATE: Final = 24_000  # FLAC wants one; what it says changes no sample
 _HIGHEST_RATE: Final = 65_535
-_LEVEL: Final = 3 / 8  # of libsndfile's 0 to 1: higher ones gain under 1 %, and the last take twice the time
 
 Row = Mapping[str, Any]
 """One row of a table, by column."""
@@ -50,7 +52,7 @@ def encode(audio: bytes, sample_rate: int | None) -> tuple[str, bytes]:
         return "raw", audio
     samples = np.frombuffer(audio, dtype="<i2", count=len(audio) // _SAMPLE_BYTES)
     file = io.BytesIO()
-    sf.write(file, samples, sample_rate, format="FLAC", subtype="PCM_16", compression_level=_LEVEL)
+    sf.write(file, samples, sample_rate, format="FLAC", subtype="PCM_16", compression_level=LEVEL)
     flac = file.getvalue() + audio[samples.nbytes :]
     return ("flac", flac) if len(flac) < len(audio) else ("raw", audio)
 

@@ -21,16 +21,18 @@ import pyarrow.parquet as pq
 
 from recorder.errors import AudioRemovedError, NewerFormatError, StoreError
 from recorder.protocol.envelope import Part, RecordedEvent
-from recorder.store import layout, upcast
+from recorder.store import layout, stored_form, upcast
 from recorder.store.audio_blocks import BlockReader, BlockWriter, Row
 from recorder.store.schema import APPEND_TYPES, AUDIO, EVENTS, FORMAT_VERSION, PARTS, events_table
+from recorder.store.stored_form import STORED_EVENTS
 
 VERSION_KEY: Final = "recorder.format_version"
 ROW_GROUP: Final = 262_144
 _BYTES_A_GROUP: Final = 64 << 20  # a row group is held in memory: images are big
 _AUDIO_BYTES_A_GROUP: Final = 4 << 20  # who wants one block reads a group
 _BATCH: Final = 8_192
-_SCHEMAS: Final = {"events": EVENTS, "appends": EVENTS, "parts": PARTS, "audio": AUDIO}
+_SCHEMAS: Final = {"events": STORED_EVENTS, "appends": STORED_EVENTS, "parts": PARTS, "audio": AUDIO}
+_OF_EVENTS: Final = frozenset({"events", "appends"})
 _WIRE_TEXT: Final = frozenset({"payload"})  # every value differs: a dictionary only costs time
 
 
@@ -162,9 +164,10 @@ def write(data_dir: Path, date: str, name: str, tables: Mapping[str, pa.Table]) 
         path = layout.segment_path(data_set, date, name)
         target = data_dir / path
         layout.make_directory(target.parent)
-        layout.write_file(target, lambda file, table=table: _write_parquet(table, file))  # type: ignore[misc]
-        size, columns = target.stat().st_size, digest_names(table.column_names)
-        files.append(SegmentFile(data_set, path, table.num_rows, size, digest(target), columns))
+        stored = stored_form.shrink(table) if data_set in _OF_EVENTS else table
+        layout.write_file(target, lambda file, stored=stored: _write_parquet(stored, file))  # type: ignore[misc]
+        size, columns = target.stat().st_size, digest_names(stored.column_names)
+        files.append(SegmentFile(data_set, path, stored.num_rows, size, digest(target), columns))
     return tuple(files)
 
 
@@ -250,9 +253,9 @@ def read(
 def _read_file(path: Path, data_set: str, filters: list[tuple[str, str, Any]]) -> pa.Table:
     with _reading(path):
         version = _checked_version(path, pq.read_metadata(path))
-        return upcast.table(
-            data_set, pq.read_table(path, partitioning=None, filters=filters or None), version, to=FORMAT_VERSION
-        )
+        stored = pq.read_table(path, partitioning=None, filters=filters or None)
+        rows = upcast.table(data_set, stored, version, to=FORMAT_VERSION)
+        return stored_form.expand(rows) if data_set in _OF_EVENTS else rows
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 Data is upcast as it is read; files stay as they are. A step knows the version it comes from and the next, and nothing
 of later ones, so a new version adds a step and leaves the others alone.
 
-    1 → 2   manifests may hold many sessions, so facts stand by session; parts may be in blocks of audio
+    1 → 2   manifests may hold many sessions, so facts stand by session; parts may be in blocks of audio; events have
+            `clock_ns` in the place of `recorded_at` (which `stored_form` takes either way)
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ ManifestStep = Callable[[dict[str, Any]], dict[str, Any]]
 TableStep = Callable[[pa.Table], pa.Table]
 
 SQL: Final[Mapping[tuple[str, str], str]] = {("parts", "size_bytes"): "octet_length(bytes)"}
-"""For queries, which read the files themselves: (view, column) → what a file gives that lacks the column; else NULL."""
+"""For queries, which read the files themselves: (data set, column) → what older files give in its place; else NULL."""
 
 
 def manifest(written: dict[str, Any], version: int, *, to: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from recorder.analytics.engine import Engine, run_checks, run_models
 from recorder.analytics.registry import shown_models
 from recorder.errors import QueryError
 from recorder.store import schema
+from recorder.store.stored_form import shrink
 
 Build = Callable[..., pa.Table]
 CASE = Path(__file__).parent / "cases" / "sessions" / "whole_call" / "input.jsonl"
@@ -26,7 +27,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 
 def _file(folder: Path, name: str, table: pa.Table) -> Path:
-    pq.write_table(table, folder / f"{name}.parquet")
+    pq.write_table(shrink(table), folder / f"{name}.parquet")
     return folder / f"{name}.parquet"
 
 

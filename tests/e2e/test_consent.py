@@ -26,6 +26,7 @@ from recorder.proxy.consent import sample_point
 from recorder.simulator.client import ClientLog, play
 from recorder.simulator.server import Simulator
 from recorder.simulator.truth import Truth
+from recorder.store.audio_blocks import BlockReader
 from recorder.store.journal import list_journals
 from recorder.store.segments import rows as rows_of
 from tests.e2e.conftest import COMMAND
@@ -137,13 +138,15 @@ def _texts(value: Any, key: str = "") -> Iterator[str]:
 
 
 def _all_files(data: Path) -> dict[str, str]:
-    """Everything in the Parquet files, by session: every value of every column, bytes as base64."""
+    """Everything in the Parquet files, by session: every value of every column, parts as base64."""
     found: dict[str, list[str]] = {}
     for path in (data / "segments").rglob("*.parquet"):
         rows = list(rows_of(pq.read_table(path, partitioning=None)))
         found.setdefault(path.stem, []).extend(str(value) for row in rows for value in row.values())
-        parts = [row["bytes"] for row in rows if "json_offset" in row]
-        found[path.stem] += [base64.b64encode(part).decode() for part in parts]
+        if path.parts[-3] == "parts":
+            audio = data / "segments" / "audio" / path.parent.name / path.name
+            blocks = BlockReader(rows_of(pq.read_table(audio, partitioning=None)) if audio.exists() else ())
+            found[path.stem] += [base64.b64encode(blocks.read(row) or b"").decode() for row in rows]
     return {session_id: "\n".join(values) for session_id, values in found.items()}
 
 

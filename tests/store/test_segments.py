@@ -90,7 +90,8 @@ def test_encodings_are_those_that_were_measured(tmp_path: Path) -> None:
     columns = {group.column(n).path_in_schema: group.column(n) for n in range(group.num_columns)}
     assert {column.compression for column in columns.values()} == {"ZSTD"}
     assert "DELTA_BINARY_PACKED" in columns["position"].encodings
-    assert "DELTA_BINARY_PACKED" in columns["recorded_at"].encodings
+    assert "DELTA_BINARY_PACKED" in columns["monotonic_ns"].encodings
+    assert columns["clock_ns"].statistics.min == columns["clock_ns"].statistics.max == NS
     assert "RLE_DICTIONARY" in columns["type"].encodings
     assert "RLE_DICTIONARY" not in columns["payload"].encodings
     assert [column.column_index for column in group.sorting_columns] == [0, 1]
