@@ -11,8 +11,9 @@ from __future__ import annotations
 import select
 import selectors
 from collections.abc import Callable, Mapping
-from time import monotonic
 from typing import Any
+
+from recorder.proxy.alarm import Alarm
 
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
@@ -37,6 +38,8 @@ class SpliceSelector(selectors.BaseSelector):
         self._slow = selectors.EpollSelector()
         self._epoll = select.epoll()
         self._epoll.register(self._slow.fileno(), READ)
+        self._alarm = Alarm()
+        self._epoll.register(self._alarm.fd, READ)
         self._handlers: dict[int, Handler] = {}
         self._interrupted = False
         self.scratch = memoryview(bytearray(CHUNK))
@@ -60,19 +63,17 @@ class SpliceSelector(selectors.BaseSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Serve splices until asyncio has something to do or `timeout` seconds are over."""
-        slow = self._slow.fileno()
         handler_of, poll = self._handlers.get, self._epoll.poll
-        deadline = None if timeout is None else monotonic() + max(timeout, 0.0)
+        at_once = timeout is not None and timeout <= 0
+        if not at_once:
+            self._alarm.set(timeout)
+        wait = 0 if at_once else -1
         while True:
-            wake = False
-            for fd, mask in poll(timeout, 512):
+            wake = at_once
+            for fd, mask in poll(wait, 512):
                 if (handler := handler_of(fd)) is not None:
                     handler(mask)
-                elif fd == slow:
-                    wake = True
-            if deadline is not None:
-                timeout = deadline - monotonic()
-                if timeout <= 0:
+                else:  # asyncio's lane, or the alarm
                     wake = True
             if wake or self._interrupted:
                 self._interrupted = False
@@ -98,4 +99,5 @@ class SpliceSelector(selectors.BaseSelector):
         """Close both lanes; the watched descriptors stay open."""
         self._handlers.clear()
         self._epoll.close()
+        self._alarm.close()
         self._slow.close()
