@@ -5,16 +5,10 @@ lock files beside the clients; where that is not possible, their tests are skipp
 """
 
 import asyncio
-import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
-import venv
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,10 +22,9 @@ from recorder.simulator.script import load_script
 from recorder.simulator.sdk_caller import call
 from recorder.simulator.truth import Truth
 from recorder.store.journal import list_journals
-from tests.e2e.conftest import PATIENCE, RecorderProcess, eventually
+from tests.e2e.conftest import RecorderProcess, eventually
+from tests.e2e.installs import CLIENTS, INSTALL_SECONDS, cached, execute, python_with
 
-CLIENTS = Path(__file__).parent / "clients"
-INSTALL_SECONDS = 240
 TABLES = {"responses": "response_no", "tool_calls": "tool_call_no", "turns": "turn_no", "speech": "speech_no"}
 Run = Callable[..., RecorderProcess]
 
@@ -159,45 +152,6 @@ def test_openai_python(setup: Callable[..., Setup]) -> None:
 # ── openai, Node ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def cached(name: str, lock: Path, install: Callable[[Path], None]) -> Path:
-    """A directory of installed dependencies, made once for each content of the lock file.
-
-    Skips the test where they cannot be installed.
-    """
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    digest = hashlib.sha256(lock.read_bytes() + sys.version.encode()).hexdigest()[:16]
-    target = Path(home) / "realtime-recorder" / f"{name}-{digest}"
-    if target.is_dir():
-        return target
-    partial = target.with_name(f"{target.name}.{os.getpid()}")
-    partial.mkdir(parents=True)
-    try:
-        install(partial)
-    except (OSError, subprocess.SubprocessError) as error:
-        shutil.rmtree(partial)
-        said = getattr(error, "stderr", None) or str(error)
-        pytest.skip(f"{name} cannot be installed here: {said.strip().splitlines()[-1]}")
-    with suppress(OSError):  # somebody else was faster
-        partial.rename(target)
-    return target
-
-
-def execute(*command: str | Path, cwd: Path | None = None, seconds: float = PATIENCE, **environment: str) -> str:
-    """Run a program to its end; what it printed."""
-    done = subprocess.run(
-        [str(word) for word in command],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=seconds,
-        check=False,
-    )
-    if done.returncode:
-        raise subprocess.CalledProcessError(done.returncode, command, done.stdout, done.stderr)
-    return done.stdout
-
-
 @pytest.fixture(scope="session")
 def node_client() -> Path:
     """Where the Node client can be run."""
@@ -259,15 +213,7 @@ def test_openai_node_over_tls(setup: Callable[..., Setup], node_client: Path) ->
 @pytest.fixture(scope="session")
 def agents_python() -> Path:
     """The Python of an environment that has the Agents SDK; it wants another version of websockets than we do."""
-
-    def install(folder: Path) -> None:
-        venv.create(folder, with_pip=True, symlinks=True)
-        flags = ("--quiet", "--disable-pip-version-check", "--require-hashes")
-        python = folder / "bin" / "python"
-        lock = CLIENTS / "agents" / "requirements.lock"
-        execute(python, "-m", "pip", "install", *flags, "-r", lock, seconds=INSTALL_SECONDS)
-
-    return cached("openai-agents", CLIENTS / "agents" / "requirements.lock", install) / "bin" / "python"
+    return python_with("openai-agents", CLIENTS / "agents" / "requirements.lock")
 
 
 def test_the_agents_sdk_over_tls(setup: Callable[..., Setup], agents_python: Path) -> None:

@@ -1,0 +1,22 @@
+"""LiteLLM's cost of Realtime sessions: cases from stdin as JSON, costs to stdout; null for models it does not know."""
+
+import json
+import os
+import sys
+
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # its own price list, not the net's
+
+import litellm
+from litellm.cost_calculator import RealtimeAPITokenUsageProcessor, handle_realtime_stream_cost_calculation
+
+
+def cost(model: str, events: list[dict[str, object]]) -> float | None:
+    if model not in litellm.model_cost:
+        return None
+    usage = RealtimeAPITokenUsageProcessor.collect_and_combine_usage_from_realtime_stream_results(events)
+    return handle_realtime_stream_cost_calculation(
+        results=events, combined_usage_object=usage, custom_llm_provider="openai", litellm_model_name=model
+    )
+
+
+json.dump([cost(case["model"], case["events"]) for case in json.load(sys.stdin)], sys.stdout)

@@ -1,0 +1,197 @@
+"""Our costs against LiteLLM's calculator on the same events, with random usage: equal, or the difference has a name."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pytest
+
+from recorder.analytics.engine import Engine, run_models
+from recorder.analytics.prices import Price, built_in_prices
+from recorder.store import schema
+from tests.e2e.installs import CLIENTS, execute, python_with
+
+EXACT = Decimal("1e-10")
+"""LiteLLM reckons in floats; a hundredth of a cent-millionth."""
+
+OPENED_AT_NS = 1_800_000_000_000_000_000
+
+REALTIME = {
+    "gpt-realtime",
+    "gpt-realtime-1.5",
+    "gpt-realtime-2",
+    "gpt-realtime-2.1",
+    "gpt-realtime-2.1-mini",
+    "gpt-realtime-2025-08-28",
+    "gpt-realtime-mini",
+    "gpt-realtime-mini-2025-12-15",
+    "gpt-4o-mini-realtime-preview-2024-12-17",
+}
+TRANSCRIBERS = {"gpt-4o-transcribe", "gpt-4o-mini-transcribe", "gpt-4o-transcribe-diarize"}
+TIMERS = {"whisper-1", "gpt-transcribe", "gpt-realtime-whisper", "gpt-live-transcribe"}
+"""What both must know at least: realtime models, and transcription models by tokens and by seconds."""
+
+
+class Case(NamedTuple):
+    """One session, and what LiteLLM is known to reckon otherwise in it: USD that it has less than we."""
+
+    model: str
+    events: list[dict[str, Any]]
+    explained: Decimal = Decimal(0)
+
+
+def per_token(price: Price, kind: str) -> Decimal:
+    amount: Decimal | None = getattr(price, f"{kind}_usd")
+    assert amount is not None
+    return amount / 1_000_000
+
+
+def usage(rng: random.Random) -> dict[str, Any]:
+    """A response's usage, divided in full."""
+    text, audio, image = (
+        rng.randrange(1, 9000),
+        rng.choice((0, rng.randrange(9000))),
+        rng.choice((0, rng.randrange(99))),
+    )
+    cached = {"text_tokens": rng.randrange(text), "audio_tokens": rng.randrange(audio + 1)}
+    cached["image_tokens"] = rng.randrange(image + 1)
+    spoken, written = rng.choice((0, rng.randrange(4000))), rng.randrange(1, 900)
+    return {
+        "input_tokens": text + audio + image,
+        "output_tokens": spoken + written,
+        "total_tokens": text + audio + image + spoken + written,
+        "input_token_details": {
+            "text_tokens": text,
+            "audio_tokens": audio,
+            "image_tokens": image,
+            "cached_tokens": sum(cached.values()),
+            "cached_tokens_details": cached,
+        },
+        "output_token_details": {
+            "text_tokens": written,
+            "audio_tokens": spoken,
+            "reasoning_tokens": rng.randrange(written),
+        },
+    }
+
+
+def created(model: str) -> dict[str, Any]:
+    return {"type": "session.created", "session": {"id": "s", "model": model}}
+
+
+def done(used: dict[str, Any], number: int) -> dict[str, Any]:
+    return {"type": "response.done", "response": {"id": f"r{number}", "status": "completed", "usage": used}}
+
+
+def conversation(price: Price, rng: random.Random) -> Case:
+    """Named difference: LiteLLM bills cached images at the text's cached price."""
+    used = [usage(rng) for _ in range(rng.randrange(1, 5))]
+    images = sum(one["input_token_details"]["cached_tokens_details"]["image_tokens"] for one in used)
+    explained = images * (per_token(price, "cached_image") - per_token(price, "cached_text"))
+    return Case(price.model, [created(price.model), *(done(one, n) for n, one in enumerate(used))], explained)
+
+
+def undivided(price: Price, rng: random.Random) -> Case:
+    """Named difference: cached tokens that the server does not divide, LiteLLM bills all at the text's cached price."""
+    used = usage(rng)
+    details = used["input_token_details"]
+    image = details.pop("image_tokens")
+    used["input_tokens"] -= image
+    del details["cached_tokens_details"]
+    details["cached_tokens"] = rng.randrange(details["text_tokens"] + details["audio_tokens"] + 1)
+    beyond = max(details["cached_tokens"] - details["text_tokens"], 0)
+    explained = beyond * (per_token(price, "cached_audio") - per_token(price, "cached_text"))
+    return Case(price.model, [created(price.model), done(used, 0)], explained)
+
+
+def transcribing(model: str) -> dict[str, Any]:
+    session = {"id": "s", "model": "gpt-realtime", "audio": {"input": {"transcription": {"model": model}}}}
+    return {"type": "session.created", "session": session}
+
+
+def completed(used: dict[str, Any], number: int) -> dict[str, Any]:
+    kind = "conversation.item.input_audio_transcription.completed"
+    return {"type": kind, "item_id": f"i{number}", "content_index": 0, "transcript": "Hm.", "usage": used}
+
+
+def transcription(price: Price, rng: random.Random) -> Case:
+    """Named difference: LiteLLM bills the audio that transcription models hear at the price of text."""
+    text, audio, said = rng.randrange(90), rng.randrange(1, 9000), rng.randrange(900)
+    used = {
+        "type": "tokens",
+        "input_tokens": text + audio,
+        "output_tokens": said,
+        "total_tokens": text + audio + said,
+        "input_token_details": {"text_tokens": text, "audio_tokens": audio},
+    }
+    explained = audio * (per_token(price, "input_audio") - per_token(price, "input_text"))
+    return Case(price.model, [transcribing(price.model), completed(used, 0)], explained)
+
+
+def timed_transcriptions(price: Price, rng: random.Random) -> Case:
+    used = [{"type": "duration", "seconds": rng.randrange(1, 600_000) / 1000} for _ in range(3)]
+    return Case(price.model, [transcribing(price.model), *(completed(one, n) for n, one in enumerate(used))])
+
+
+def cases() -> Iterator[Case]:
+    rng = random.Random(11)
+    for price in built_in_prices():
+        if price.provider != "openai" or not price.of_voice or price.model.endswith("*"):
+            continue
+        if price.hour_usd is not None:
+            yield from (timed_transcriptions(price, rng) for _ in range(10))
+        elif "transcribe" in price.model:
+            yield from (transcription(price, rng) for _ in range(10))
+        elif "realtime" in price.model:
+            yield from (conversation(price, rng) for _ in range(20))
+            yield from (undivided(price, rng) for _ in range(10))
+    preview = next(price for price in built_in_prices() if price.model == "gpt-4o-mini-realtime*")
+    for case in (conversation(preview, rng), undivided(preview, rng)):
+        model = "gpt-4o-mini-realtime-preview-2024-12-17"
+        yield Case(model, [created(model), *case.events[1:]], case.explained)
+
+
+def our_costs(chosen: list[Case]) -> list[Decimal]:
+    rows = [
+        {
+            "session_id": f"{number:05}",
+            "position": position,
+            "direction": "server" if position else "recorder",
+            "recorded_at": OPENED_AT_NS + position,
+            "monotonic_ns": position,
+            "type": event["type"],
+            "item_id": event.get("item_id"),
+            "content_index": event.get("content_index"),
+            "payload": json.dumps(event),
+            "opcode": 1 if position else None,
+            "wire_bytes": 0,
+            "redacted": False,
+        }
+        for number, case in enumerate(chosen)
+        for position, event in enumerate([{"type": "recorder.session_opened"}, *case.events])
+    ]
+    with Engine(prices=built_in_prices()) as engine:
+        engine.update(live=run_models(pa.Table.from_pylist(rows, schema=schema.EVENTS)))
+        return list(engine.query("SELECT cost_usd FROM sessions ORDER BY session_id")["cost_usd"])
+
+
+@pytest.fixture(scope="module")
+def litellm_python() -> Path:
+    return python_with("litellm", CLIENTS / "litellm" / "requirements.lock")
+
+
+def test_costs_are_litellms(litellm_python: Path) -> None:
+    chosen = list(cases())
+    asked = json.dumps([{"model": case.model, "events": case.events} for case in chosen])
+    answers = json.loads(execute(litellm_python, CLIENTS / "litellm" / "calculate.py", stdin=asked))
+    both_know = {case.model for case, answer in zip(chosen, answers, strict=True) if answer is not None}
+    assert both_know >= REALTIME | TRANSCRIBERS | TIMERS
+    for case, ours, theirs in zip(chosen, our_costs(chosen), answers, strict=True):
+        if theirs is not None:
+            assert abs(ours - case.explained - Decimal(theirs)) < EXACT, case
