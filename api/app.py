@@ -12,7 +12,7 @@ from fastapi import FastAPI
 import dashboards
 from api import errors
 from api.access import AccessControl
-from api.routes import health, sessions, stats
+from api.routes import audio, findings, health, sessions, stats
 from api.schemas import ErrorBody
 from api.store import Store
 from recorder import __version__
@@ -24,18 +24,21 @@ FAILURES: Final[dict[int | str, dict[str, object]]] = {
 }
 
 
-def create_app(data_dir: Path, *, token: str | None = None, prices: Path | None = None) -> FastAPI:
+def create_app(
+    data_dir: Path, *, token: str | None = None, prices: Path | None = None, rules: Path | None = None
+) -> FastAPI:
     """The service over `data_dir`.
 
     Args:
         data_dir: the data directory; running sessions show up as they are recorded.
         token: what callers must show. None: no token, and only requests to a loopback name are answered.
         prices: the user's own prices.
+        rules: a folder with the user's own rules.
 
     Raises:
         StoreError: `data_dir` cannot be read.
     """
-    store = Store(data_dir, prices=prices)
+    store = Store(data_dir, prices=prices, rules=rules)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -54,7 +57,8 @@ def create_app(data_dir: Path, *, token: str | None = None, prices: Path | None 
     )
     errors.install(app)
     app.add_middleware(AccessControl, token=token)
-    for router in (health.router(), sessions.router(store), stats.router(store)):
-        app.include_router(router)
+    for routes in (sessions, audio, findings, stats):
+        app.include_router(routes.router(store))
+    app.include_router(health.router())
     dashboards.mount(app, store.catalog, data_dir)
     return app

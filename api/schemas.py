@@ -161,6 +161,25 @@ class Latency(BaseModel):
     p99: float | None
 
 
+class Finding(BaseModel):
+    """A known mistake that was found."""
+
+    session_id: str
+    rule: str
+    severity: Literal["error", "warning", "info"]
+    title: str = Field(description="What is wrong, in a few words.")
+    message: str = Field(description="What was found here.")
+    positions: list[int] | None = Field(description="The events that show it.")
+    advice: str = Field(description="What to do about it.")
+
+
+class Findings(BaseModel):
+    """Findings, the worst first."""
+
+    data: list[Finding]
+    total: int
+
+
 class Overview(BaseModel):
     """Totals over sessions."""
 

@@ -6,6 +6,7 @@ import threading
 import time
 from pathlib import Path
 
+from recorder.analytics.rules import load_rules
 from recorder.pipeline.catalog import Catalog
 
 REFRESH_SECONDS = 0.5
@@ -20,13 +21,19 @@ class Store:
     Args:
         data_dir: the data directory.
         prices: the user's own prices.
+        rules: a folder with the user's own rules.
+
+    Attributes:
+        rules: what `findings` are looked for with.
 
     Raises:
         StoreError: `data_dir` cannot be read.
+        RuleError: a rule's file is not what it should be.
     """
 
-    def __init__(self, data_dir: Path, *, prices: Path | None = None) -> None:
+    def __init__(self, data_dir: Path, *, prices: Path | None = None, rules: Path | None = None) -> None:
         self.data_dir = data_dir
+        self.rules = load_rules(rules)
         self._catalog = Catalog(data_dir, prices=prices)
         self._refreshing = threading.Lock()
         self._fresh_until = 0.0

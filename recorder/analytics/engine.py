@@ -23,8 +23,9 @@ import pyarrow as pa
 
 from recorder.analytics import drift
 from recorder.analytics.prices import Price
-from recorder.analytics.registry import Model, ModelError, built_in_models, stored_models
-from recorder.analytics.sandbox import objection
+from recorder.analytics.registry import Model, ModelError, built_in_models, shown_models, stored_models
+from recorder.analytics.rules import Rule, RuleError
+from recorder.analytics.sandbox import objection, relations
 from recorder.analytics.views import view_statements
 from recorder.errors import QueryError
 from recorder.protocol.event_types import VOCABULARY
@@ -247,6 +248,45 @@ class Engine:
                 rows: pl.DataFrame = cursor.sql(sql).limit(max_rows).pl()
                 return rows
 
+    def run_rules(self, rules: Sequence[Rule], session_ids: Sequence[str] | None = None) -> pl.DataFrame:
+        """What rules find, in one state of the store.
+
+        Each relation that they read is read once, for these sessions alone.
+
+        Args:
+            rules: which.
+            session_ids: whose sessions; all if None.
+
+        Returns:
+            `session_id`, `rule`, `severity`, `title`, `positions` (list of int), `message`, `advice`: the worst first,
+            then by session and position.
+
+        Raises:
+            RuleError: a rule's query fails, or asks for more than reading.
+        """
+        with self._cursor() as cursor:
+            cursor.execute("BEGIN TRANSACTION")
+            try:
+                for statement in self._narrowing(cursor, rules, session_ids):
+                    cursor.execute(statement)
+                found = [_rule_rows(cursor, rule) for rule in rules]
+            finally:
+                cursor.execute("ROLLBACK")
+        return pl.concat(found).sort("rank", "session_id", pl.col("positions").list.first(), "rule").drop("rank")
+
+    def _narrowing(
+        self, cursor: duckdb.DuckDBPyConnection, rules: Sequence[Rule], session_ids: Sequence[str] | None
+    ) -> Iterator[str]:
+        """Statements that put these sessions' rows in front of all: they end with the transaction."""
+        named: set[str] = set()
+        for rule in rules:
+            with _blaming(rule), _errors():
+                named |= relations(_refuse_all_but_reading(cursor, rule.query))
+        keep = "" if session_ids is None else f" WHERE session_id IN ({', '.join(map(_text, session_ids)) or 'NULL'})"
+        for name in sorted(named & (self._columns.keys() | shown_models().keys() | {"drift"})):
+            kind = "TABLE" if name in shown_models() else "VIEW"  # events are too many to hold
+            yield f"CREATE TEMP {kind} {_name(name)} AS SELECT * FROM memory.main.{_name(name)}{keep}"
+
     def _lock_down(self, directories: Sequence[Path]) -> None:
         """Nothing but the directories can be read, and no later statement can change that."""
         allowed = ", ".join(_text(str(path.resolve())) for path in directories)
@@ -295,6 +335,20 @@ class Engine:
         every = "*" + (f" REPLACE ({upcast})" if upcast else "")
         typed = f"SELECT *{f', CAST(NULL AS BIGINT) AS {CLOCK}' if of_events else ''} FROM {_live(data_set)} LIMIT 0"
         return f"SELECT {columns} FROM (SELECT {every} FROM ({found} UNION ALL BY NAME ({typed})))"
+
+
+def _rule_rows(cursor: duckdb.DuckDBPyConnection, rule: Rule) -> pl.DataFrame:
+    with _blaming(rule), _errors():
+        rows: pl.DataFrame = cursor.sql(rule.findings).pl()
+        return rows
+
+
+@contextmanager
+def _blaming(rule: Rule) -> Iterator[None]:
+    try:
+        yield
+    except QueryError as error:
+        raise RuleError(rule.path, error.message) from error
 
 
 def _event_types() -> pa.Table:
@@ -370,7 +424,8 @@ def _explained(sql: str) -> str | None:
     return named[rest[0] :].decode() if rest else ""
 
 
-def _refuse_all_but_reading(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
+def _refuse_all_but_reading(cursor: duckdb.DuckDBPyConnection, sql: str) -> Any:
+    """The statement's syntax tree, if it does but read."""
     statements = duckdb.extract_statements(sql)
     if len(statements) != 1:
         raise QueryError(f"one statement at a time, not {len(statements)}")
@@ -383,6 +438,7 @@ def _refuse_all_but_reading(cursor: duckdb.DuckDBPyConnection, sql: str) -> None
     refusal = str(tree.get("error_message", "the query cannot be checked")) if tree.get("error") else objection(tree)
     if refusal:
         raise QueryError(refusal, hint="Read the views: events, parts, audio, sessions, responses, turns, items, …")
+    return tree
 
 
 @contextmanager

@@ -53,6 +53,12 @@ def objection(tree: Any) -> str | None:
     return None
 
 
+def relations(tree: Any) -> set[str]:
+    """Names of relations that a query reads, in lower case; those that it defines itself may be among them."""
+    tables = (node for node in _nodes(tree) if node.get("type") == "BASE_TABLE")
+    return {str(node.get("table_name")).lower() for node in tables}
+
+
 def _function(node: dict[str, Any]) -> str:
     function = node.get("function")
     return str(function.get("function_name")).lower() if isinstance(function, dict) else ""

@@ -24,6 +24,7 @@ from typer.exceptions import TyperException
 from recorder.cli import (
     bundle,
     demo,
+    doctor,
     drift,
     export,
     import_,
@@ -43,7 +44,7 @@ from recorder.errors import RecorderError
 
 COMMANDS: Final[tuple[tuple[str, tuple[ModuleType, ...]], ...]] = (
     ("Record", (proxy, tokens, simulate, demo)),
-    ("Look", (sessions, show, replay, query, drift, serve)),
+    ("Look", (sessions, show, replay, doctor, query, drift, serve)),
     ("Store", (import_, export, bundle, otel, seal)),
 )
 """Panels of the help, and the modules of their commands."""

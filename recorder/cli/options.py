@@ -35,6 +35,12 @@ PricesOption = Annotated[
         show_default=False,
     ),
 ]
+RulesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--rules", envvar="RECORDER_RULES", metavar="DIR", help="A folder with rules of your own.", show_default=False
+    ),
+]
 SessionArgument = Annotated[
     str,
     typer.Argument(

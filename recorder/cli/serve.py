@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import typer
 
 from recorder.cli import output
-from recorder.cli.options import DEFAULT_DATA, DataOption, PricesOption
+from recorder.cli.options import DEFAULT_DATA, DataOption, PricesOption, RulesOption
 from recorder.errors import ListenError, UsageError
 
 EXAMPLES = (
@@ -34,6 +34,7 @@ def serve(
     ] = "127.0.0.1:8080",
     data: DataOption = DEFAULT_DATA,
     prices: PricesOption = None,
+    rules: RulesOption = None,
     token: Annotated[
         str | None,
         typer.Option(
@@ -61,7 +62,7 @@ def serve(
     host, port = parse_address(listen)
     made = None if token or is_loopback(host) else secrets.token_urlsafe(32)
     with bind(host, port) as sock:
-        app = create_app(data, token=token or made, prices=prices)
+        app = create_app(data, token=token or made, prices=prices, rules=rules)
         # uvicorn raises the signal that stopped it once more, for handlers like these: being stopped is no failure.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)

@@ -19,6 +19,7 @@ import polars as pl
 from recorder.analytics.engine import Engine
 from recorder.analytics.prices import known_prices
 from recorder.analytics.registry import stored_models
+from recorder.analytics.rules import Rule, built_in_rules
 from recorder.errors import AmbiguousSessionError, EventNotFoundError, SessionNotFoundError, StoreError
 from recorder.pipeline.live import LiveSession, LiveSessions
 from recorder.pipeline.seal import decode_journal
@@ -140,6 +141,21 @@ class Catalog:
             QueryError: the SQL fails, or asks for more than reading.
         """
         return self._engine.query_user(sql, max_rows=max_rows)
+
+    def findings(self, session_ids: Sequence[str] | None = None, rules: Sequence[Rule] | None = None) -> pl.DataFrame:
+        """What rules find in sessions: known mistakes, with their evidence and what to do.
+
+        Args:
+            session_ids: whole ids; all sessions if None.
+            rules: the built-in ones if None.
+
+        Returns:
+            `session_id`, `rule`, `severity`, `title`, `positions`, `message`, `advice`; the worst first.
+
+        Raises:
+            RuleError: a rule's query fails.
+        """
+        return self._engine.run_rules(built_in_rules() if rules is None else rules, session_ids)
 
     def resolve(self, reference: str) -> str:
         """The id of the session that is meant.
