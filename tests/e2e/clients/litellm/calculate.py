@@ -6,16 +6,21 @@ import sys
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # its own price list, not the net's
 
-import litellm
-from litellm.cost_calculator import RealtimeAPITokenUsageProcessor, handle_realtime_stream_cost_calculation
+import litellm  # type: ignore[import-not-found]  # it has an environment of its own
+from litellm.cost_calculator import (  # type: ignore[import-not-found]
+    RealtimeAPITokenUsageProcessor,
+    handle_realtime_stream_cost_calculation,
+)
 
 
 def cost(model: str, events: list[dict[str, object]]) -> float | None:
     if model not in litellm.model_cost:
         return None
     usage = RealtimeAPITokenUsageProcessor.collect_and_combine_usage_from_realtime_stream_results(events)
-    return handle_realtime_stream_cost_calculation(
-        results=events, combined_usage_object=usage, custom_llm_provider="openai", litellm_model_name=model
+    return float(
+        handle_realtime_stream_cost_calculation(
+            results=events, combined_usage_object=usage, custom_llm_provider="openai", litellm_model_name=model
+        )
     )
 
 
