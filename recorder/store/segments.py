@@ -1,15 +1,10 @@
-"""Segments: a session's rows as Parquet files, one for each data set that has any.
-
-The encodings are those that measured smallest and fastest: zstd 3; dictionaries on text, which are ids, types and
-names; DELTA_BINARY_PACKED on whole numbers, which are times, positions and counts (a third smaller than without).
-"""
+"""Segments: a session's rows as Parquet files, one for each data set that has any."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -19,21 +14,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recorder.errors import AudioRemovedError, NewerFormatError, StoreError
+from recorder.errors import AudioRemovedError
 from recorder.protocol.envelope import Part, RecordedEvent
-from recorder.store import layout, stored_form, upcast
+from recorder.store import layout, parquet, stored_form, upcast
 from recorder.store.audio_blocks import BlockReader, BlockWriter, Row
+from recorder.store.parquet import ROW_GROUP, checked_version, group_bytes, reading
 from recorder.store.schema import APPEND_TYPES, AUDIO, EVENTS, FORMAT_VERSION, PARTS, events_table
 from recorder.store.stored_form import STORED_EVENTS
 
-VERSION_KEY: Final = "recorder.format_version"
-ROW_GROUP: Final = 262_144
-_BYTES_A_GROUP: Final = 64 << 20  # a row group is held in memory: images are big
-_AUDIO_BYTES_A_GROUP: Final = 4 << 20  # who wants one block reads a group
 _BATCH: Final = 8_192
 _SCHEMAS: Final = {"events": STORED_EVENTS, "appends": STORED_EVENTS, "parts": PARTS, "audio": AUDIO}
 _OF_EVENTS: Final = frozenset({"events", "appends"})
-_WIRE_TEXT: Final = frozenset({"payload"})  # every value differs: a dictionary only costs time
 
 
 class SegmentFile(msgspec.Struct, frozen=True):
@@ -188,33 +179,12 @@ def column_digests() -> dict[str, str]:
 
 
 def _write_parquet(table: pa.Table, file: BinaryIO) -> None:
-    schema = table.schema
-    key = [(name, "ascending") for name in ("session_id", "position", "part_no") if name in schema.names]
-    with pq.ParquetWriter(
-        file,
-        schema,
-        compression="zstd",
-        compression_level=3,
-        use_dictionary=[field.name for field in schema if _is_text(field.type) and field.name not in _WIRE_TEXT],
-        column_encoding={field.name: "DELTA_BINARY_PACKED" for field in schema if _is_whole(field.type)},
-        store_schema=False,  # Parquet's own types say it all; Arrow's copy is a third of a small file
-        sorting_columns=pq.SortingColumn.from_ordering(schema, key),
-    ) as writer:
-        writer.add_key_value_metadata({VERSION_KEY: str(FORMAT_VERSION)})
+    with parquet.writer(file, table.schema) as writer:
         writer.write_table(table, row_group_size=_rows_a_group(table))
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def _is_whole(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_timestamp(kind))
-
-
 def _rows_a_group(table: pa.Table) -> int:
-    most = _AUDIO_BYTES_A_GROUP if table.schema.names == AUDIO.names else _BYTES_A_GROUP
-    groups = max(1, -(-table.nbytes // most))
+    groups = max(1, -(-table.nbytes // group_bytes(table.schema)))
     return int(min(ROW_GROUP, max(1, -(-table.num_rows // groups))))
 
 
@@ -251,26 +221,11 @@ def read(
 
 
 def _read_file(path: Path, data_set: str, filters: list[tuple[str, str, Any]]) -> pa.Table:
-    with _reading(path):
-        version = _checked_version(path, pq.read_metadata(path))
+    with reading(path):
+        version = checked_version(path, pq.read_metadata(path))
         stored = pq.read_table(path, partitioning=None, filters=filters or None)
         rows = upcast.table(data_set, stored, version, to=FORMAT_VERSION)
         return stored_form.expand(rows) if data_set in _OF_EVENTS else rows
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"cannot read {path}: {error}", hint="`recorder verify` checks a store.") from error
-
-
-def _checked_version(path: Path, metadata: pq.FileMetaData) -> int:
-    found = int((metadata.metadata or {}).get(VERSION_KEY.encode(), b"1"))
-    if found > FORMAT_VERSION:
-        raise NewerFormatError(str(path), found, FORMAT_VERSION)
-    return found
 
 
 def rows(table: pa.Table) -> Iterator[dict[str, Any]]:
@@ -339,8 +294,8 @@ def read_audio(
 
 
 def _read_blocks(path: Path, session_id: str | None, after: int, until: int | None) -> Iterator[dict[str, Any]]:
-    with _reading(path), pq.ParquetFile(path) as file:
-        _checked_version(path, file.metadata)
+    with reading(path), pq.ParquetFile(path) as file:
+        checked_version(path, file.metadata)
         for number in range(file.num_row_groups):
             bounds = _bounds(file.metadata.row_group(number))
             if bounds["last_position"][1] <= after or (until is not None and bounds["position"][0] > until):

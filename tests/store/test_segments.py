@@ -9,7 +9,7 @@ import pytest
 
 from recorder.errors import AudioRemovedError, NewerFormatError, StoreError
 from recorder.protocol.envelope import Part, RecordedEvent
-from recorder.store import audio_blocks, layout, schema, segments
+from recorder.store import audio_blocks, layout, parquet, schema, segments
 
 SESSION = "0197f1a2-0000-7000-8000-000000000001"
 OTHER = "0197f1a2-0000-7000-8000-000000000002"
@@ -136,7 +136,7 @@ def test_a_session_is_told_from_others_in_the_same_file(tmp_path: Path) -> None:
 
 
 def test_big_values_make_small_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segments, "_BYTES_A_GROUP", 4_000)
+    monkeypatch.setattr(parquet, "_BYTES_A_GROUP", 4_000)
     image = [Part(0, 0, "image", "base64", bytes([n]) * 1_000) for n in range(10)]
 
     files = write(tmp_path, *(event(n, payload="", parts=(image[n],)) for n in range(10)))
@@ -147,7 +147,7 @@ def test_big_values_make_small_row_groups(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_few_messages_need_a_few_blocks_and_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segments, "_AUDIO_BYTES_A_GROUP", 4_000)
+    monkeypatch.setattr(parquet, "_AUDIO_BYTES_A_GROUP", 4_000)
     monkeypatch.setattr(audio_blocks, "BLOCK_BYTES", 2_000)
     noise = [random.Random(n).randbytes(1_000) for n in range(40)]
     files = write(tmp_path, *(append(n, noise[n]) for n in range(40)))
@@ -174,7 +174,7 @@ def test_an_event_whose_audio_was_removed_says_so(tmp_path: Path) -> None:
 
 
 def test_a_newer_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segments, "FORMAT_VERSION", 99)
+    monkeypatch.setattr(parquet, "FORMAT_VERSION", 99)
     files = write(tmp_path, event(0))
     monkeypatch.undo()
 
