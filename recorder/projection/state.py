@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -140,11 +140,15 @@ class ConversationState(msgspec.Struct):
     closed: bool
 
 
+_LONGEST_WORD: Final = 30
+
+
 def split_heard(item: Item) -> tuple[str, str]:
     """Part an item's text into what was heard and what was not.
 
-    The cut is pro rata by characters, moved to the next space: an estimate, since the wire does not say which word
-    belongs to which millisecond. An item that was not interrupted counts as heard.
+    The cut is pro rata by characters, moved to the end of the word: an estimate, since the wire does not say which word
+    belongs to which millisecond. Not all scripts have spaces: where the text has none, or none for 30 characters, it is
+    cut where it is. An item that was not interrupted counts as heard.
 
     Returns:
         The heard text and the unheard rest; both together are `item.text`.
@@ -153,6 +157,9 @@ def split_heard(item: Item) -> tuple[str, str]:
     if not item.interrupted or not item.audio_ms or item.heard_ms is None or item.heard_ms >= item.audio_ms:
         return text, ""
     cut = round(len(text) * item.heard_ms / item.audio_ms)
-    while 0 < cut < len(text) and not text[cut].isspace():
-        cut += 1
+    end = cut
+    while 0 < end < len(text) and not text[end].isspace():
+        end += 1
+    if end - cut <= _LONGEST_WORD and len(text.split(maxsplit=1)) > 1:
+        cut = end
     return text[:cut], text[cut:]

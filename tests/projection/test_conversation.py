@@ -161,6 +161,28 @@ def test_a_truncated_item_keeps_what_was_generated_and_says_what_was_heard(sessi
     assert split_heard(item) == ("one two three", " four ")
 
 
+@pytest.mark.parametrize(
+    ("text", "heard_ms", "unheard"),
+    [
+        ("one two three", 500, " three"),
+        ("one two three", 700, ""),
+        ("one two three", 0, "one two three"),
+        ("0123456789abcdefghij", 350, "789abcdefghij"),
+        ("你好，请问有什么可以帮您", 500, "什么可以帮您"),
+        ("on " + "x" * 57, 500, ""),
+        ("on " + "x" * 58, 500, "x" * 31),
+    ],
+)
+def test_a_word_that_has_begun_is_heard(session: Session, text: str, heard_ms: int, unheard: str) -> None:
+    where = {"response_id": "r1", "item_id": "a", "content_index": 0}
+    events = session(
+        ("server", {"type": "response.output_audio_transcript.done", **where, "transcript": text}),
+        ("server", audio_delta("a", 1000)),
+        ("server", {"type": "conversation.item.truncated", "item_id": "a", "audio_end_ms": heard_ms}),
+    )
+    assert split_heard(project(events).items[0])[1] == unheard
+
+
 def test_a_truncation_beyond_the_audio_is_clamped(session: Session) -> None:
     cut = {"type": "conversation.item.truncated", "item_id": "a", "content_index": 0, "audio_end_ms": 9999}
     item = project(session(("server", audio_delta("a", 100)), ("server", cut))).items[0]

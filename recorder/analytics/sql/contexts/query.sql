@@ -148,6 +148,7 @@ SELECT
   config_changed,
   edited AS history_edited,
   CASE WHEN json_type(truncation) = 'VARCHAR' THEN truncation ->> '$' ELSE truncation ->> '$.type' END AS truncation,
-  TRY_CAST(truncation ->> '$.retention_ratio' AS DOUBLE) AS retention_ratio,
+  CASE WHEN TRY_CAST(truncation ->> '$.retention_ratio' AS DOUBLE) BETWEEN 0 AND 1
+    THEN TRY_CAST(truncation ->> '$.retention_ratio' AS DOUBLE) END AS retention_ratio,
   TRY_CAST(truncation ->> '$.token_limits.post_instructions' AS BIGINT) AS limit_tokens
 FROM judged

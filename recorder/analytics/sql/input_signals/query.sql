@@ -22,8 +22,8 @@ SELECT
   signals.position,
   signals.at_ns,
   CASE WHEN signals.kind = 'idle_timeout' THEN signals.item_id END AS item_id,
-  CASE WHEN signals.kind = 'idle_timeout' THEN signals.audio_start_ms END AS audio_start_ms,
-  CASE WHEN signals.kind = 'idle_timeout' THEN signals.audio_end_ms END AS audio_end_ms,
+  CASE WHEN signals.kind = 'idle_timeout' AND signals.audio_start_ms BETWEEN 0 AND 86400000 THEN signals.audio_start_ms END AS audio_start_ms,
+  CASE WHEN signals.kind = 'idle_timeout' AND signals.audio_end_ms BETWEEN 0 AND 86400000 THEN signals.audio_end_ms END AS audio_end_ms,
   response_triggers.response_no,
   CASE WHEN signals.kind <> 'idle_timeout' THEN signals.key END AS key,
   CASE WHEN signals.kind = 'dtmf_received' AND signals.received_at BETWEEN 0 AND 4e9

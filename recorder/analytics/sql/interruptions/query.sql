@@ -69,6 +69,19 @@ measured AS (
   LEFT JOIN answers ON answers.session_id = met.session_id AND answers.position = met.position
   LEFT JOIN spoken ON spoken.session_id = met.session_id AND spoken.start_position = met.position
 ),
+-- The tail of the text, pro rata by characters; a word that had begun counts as heard. Not all scripts have spaces: where
+-- the text has none, or none for 30 characters, it is cut where it is.
+parted AS (
+  SELECT
+    *,
+    CASE WHEN generated_ms > 0 AND NOT starts_with(item_text, 'hashed:sha256:')
+      THEN CAST(round_even(length(item_text) * heard_ms / generated_ms, 0) AS BIGINT) END AS heard_length,
+    item_text[heard_length + 1:] AS tail,
+    regexp_extract(tail, '^[^\s\p{Z}]*') AS word,
+    CASE WHEN heard_length > 0 AND length(word) <= 30 AND regexp_matches(item_text, '[\s\p{Z}]')
+      THEN tail[length(word) + 1:] ELSE tail END AS unheard_text
+  FROM measured
+),
 delivered AS (
   SELECT met.session_id, met.position, sum(output_audio.audio_ms) AS delivered_ms
   FROM met
@@ -78,46 +91,42 @@ delivered AS (
   GROUP BY met.session_id, met.position
 )
 SELECT
-  measured.session_id,
-  measured.interruption_no,
-  measured.response_id,
-  measured.item_id,
-  measured.position,
-  measured.at_ns,
-  CASE WHEN measured.is_action THEN 'client' ELSE 'server_vad' END AS source,
-  measured.out_of_band,
-  measured.generated_ms,
-  CASE WHEN measured.generated_ms IS NOT NULL THEN coalesce(delivered.delivered_ms, 0) END AS delivered_ms,
-  measured.heard_ms,
-  measured.heard_estimated,
-  CASE WHEN measured.heard_ms IS NOT NULL AND measured.generated_ms IS NOT NULL
-    THEN measured.raw_unheard_ms END AS unheard_ms,
-  CASE WHEN measured.generated_ms > 0 AND measured.heard_ms IS NOT NULL
-    AND NOT starts_with(measured.item_text, 'hashed:sha256:') THEN nullif(substr(
-    measured.item_text,
-    CAST(round(length(measured.item_text) * measured.heard_ms / measured.generated_ms) AS BIGINT) + 1
-  ), '') END AS unheard_text,
-  measured.reaction_position,
-  CASE WHEN NOT measured.is_action THEN (measured.reaction_at_ns - measured.at_ns) / 1e9 END AS reaction_seconds,
-  CASE WHEN NOT measured.is_action AND measured.done_position > measured.position
-    THEN (measured.done_at_ns - measured.at_ns) / 1e9 END AS stop_seconds,
+  parted.session_id,
+  parted.interruption_no,
+  parted.response_id,
+  parted.item_id,
+  parted.position,
+  parted.at_ns,
+  CASE WHEN parted.is_action THEN 'client' ELSE 'server_vad' END AS source,
+  parted.out_of_band,
+  parted.generated_ms,
+  CASE WHEN parted.generated_ms IS NOT NULL THEN coalesce(delivered.delivered_ms, 0) END AS delivered_ms,
+  parted.heard_ms,
+  parted.heard_estimated,
+  CASE WHEN parted.heard_ms IS NOT NULL AND parted.generated_ms IS NOT NULL
+    THEN parted.raw_unheard_ms END AS unheard_ms,
+  nullif(trim(parted.unheard_text), '') AS unheard_text,
+  parted.reaction_position,
+  CASE WHEN NOT parted.is_action THEN (parted.reaction_at_ns - parted.at_ns) / 1e9 END AS reaction_seconds,
+  CASE WHEN NOT parted.is_action AND parted.done_position > parted.position
+    THEN (parted.done_at_ns - parted.at_ns) / 1e9 END AS stop_seconds,
   CASE
-    WHEN measured.truncation.asked AND measured.truncation.asked_end_ms > measured.generated_ms THEN 'beyond_audio'
-    WHEN measured.truncation.asked AND measured.truncation.rejected THEN 'rejected'
-    WHEN measured.truncation.asked AND measured.truncation.at_ns - measured.at_ns > 1e9 THEN 'late'
-    WHEN measured.truncation.asked THEN 'ok'
-    WHEN measured.truncation.asked = false THEN 'server_truncated'
-    WHEN measured.heard_ms IS NULL OR measured.generated_ms IS NULL THEN NULL
-    WHEN measured.raw_unheard_ms < 1 THEN 'not_needed'
+    WHEN parted.truncation.asked AND parted.truncation.asked_end_ms > parted.generated_ms THEN 'beyond_audio'
+    WHEN parted.truncation.asked AND parted.truncation.rejected THEN 'rejected'
+    WHEN parted.truncation.asked AND parted.truncation.at_ns - parted.at_ns > 1e9 THEN 'late'
+    WHEN parted.truncation.asked THEN 'ok'
+    WHEN parted.truncation.asked = false THEN 'server_truncated'
+    WHEN parted.heard_ms IS NULL OR parted.generated_ms IS NULL THEN NULL
+    WHEN parted.raw_unheard_ms < 1 THEN 'not_needed'
     ELSE 'missing'
   END AS truncate_status,
-  measured.truncation.position AS truncate_position,
+  parted.truncation.position AS truncate_position,
   CASE
-    WHEN measured.is_action THEN NULL
-    WHEN measured.stop_position IS NULL THEN false
-    WHEN measured.committed_position IS NULL THEN true
-    WHEN NOT starts_with(measured.spoken_text, 'hashed:sha256:')
-      THEN NOT regexp_matches(measured.spoken_text, '[\p{L}\p{N}]')
+    WHEN parted.is_action THEN NULL
+    WHEN parted.stop_position IS NULL THEN false
+    WHEN parted.committed_position IS NULL THEN true
+    WHEN NOT starts_with(parted.spoken_text, 'hashed:sha256:')
+      THEN NOT regexp_matches(parted.spoken_text, '[\p{L}\p{N}]')
   END AS false_barge_in
-FROM measured
-LEFT JOIN delivered ON delivered.session_id = measured.session_id AND delivered.position = measured.position
+FROM parted
+LEFT JOIN delivered ON delivered.session_id = parted.session_id AND delivered.position = parted.position

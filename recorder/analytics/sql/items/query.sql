@@ -71,8 +71,9 @@ SELECT
   shortened.audio_end_ms,
   audio.generated_ms,
   audio.delivered_ms,
-  CASE WHEN shortened.audio_end_ms IS NOT NULL
-    THEN greatest(least(shortened.audio_end_ms, audio.generated_ms), 0)
+  -- Where the audio itself is elsewhere, a truncation is believed up to a day.
+  CASE WHEN shortened.audio_end_ms > 86400000 AND audio.generated_ms IS NULL THEN NULL
+    WHEN shortened.audio_end_ms IS NOT NULL THEN greatest(least(shortened.audio_end_ms, audio.generated_ms), 0)
     WHEN shown.played_ms IS NOT NULL THEN least(shown.played_ms, audio.generated_ms)
     ELSE audio.played_ms END AS heard_ms,
   CASE WHEN audio.generated_ms IS NOT NULL OR shown.played_ms IS NOT NULL OR shortened.audio_end_ms IS NOT NULL

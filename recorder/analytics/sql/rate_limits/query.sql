@@ -11,9 +11,13 @@ told AS (
   SELECT
     session_id, position, at_ns, place,
     told ->> '$.name' AS name,
-    TRY_CAST(told ->> '$.limit' AS DOUBLE) AS limit_value,
-    TRY_CAST(told ->> '$.remaining' AS DOUBLE) AS remaining_value,
-    TRY_CAST(told ->> '$.reset_seconds' AS DOUBLE) AS reset_seconds,
+    -- What is no finite number of a sensible size is not told.
+    CASE WHEN TRY_CAST(told ->> '$.limit' AS DOUBLE) BETWEEN -1e15 AND 1e15
+      THEN TRY_CAST(told ->> '$.limit' AS DOUBLE) END AS limit_value,
+    CASE WHEN TRY_CAST(told ->> '$.remaining' AS DOUBLE) BETWEEN -1e15 AND 1e15
+      THEN TRY_CAST(told ->> '$.remaining' AS DOUBLE) END AS remaining_value,
+    CASE WHEN TRY_CAST(told ->> '$.reset_seconds' AS DOUBLE) BETWEEN -1e9 AND 1e9
+      THEN TRY_CAST(told ->> '$.reset_seconds' AS DOUBLE) END AS reset_seconds,
     CASE WHEN limit_value > 0 AND remaining_value >= 0 THEN remaining_value / limit_value
       WHEN limit_value > 0 AND remaining_value < 0 THEN 0 END AS remaining_ratio
   FROM listed

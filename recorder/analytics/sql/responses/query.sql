@@ -39,7 +39,7 @@ ended AS (
     session_id, response_no,
     arg_min(status, position) AS status,
     arg_min(model, position) AS model,
-    arg_min(CASE WHEN json_type(details) = 'VARCHAR' THEN CASE WHEN status <> 'completed' THEN details ->> '$' END
+    arg_min_null(CASE WHEN json_type(details) = 'VARCHAR' THEN CASE WHEN status <> 'completed' THEN details ->> '$' END
       ELSE coalesce(
         details ->> '$.reason', details ->> '$.error.code', details ->> '$.error.type', details ->> '$.error.message')
     END, position) AS status_reason,

@@ -2,8 +2,11 @@ WITH marks AS (
   SELECT
     session_id, position, at_ns, item_id,
     type = 'input_audio_buffer.speech_started' AS is_start,
-    TRY_CAST(body ->> '$.audio_start_ms' AS DOUBLE) AS audio_start_ms,
-    TRY_CAST(body ->> '$.audio_end_ms' AS DOUBLE) AS audio_end_ms
+    TRY_CAST(body ->> '$.audio_start_ms' AS DOUBLE) AS told_start_ms,
+    TRY_CAST(body ->> '$.audio_end_ms' AS DOUBLE) AS told_end_ms,
+    -- No session lasts a day: what is beyond that, or below 0, cannot be.
+    CASE WHEN told_start_ms BETWEEN 0 AND 86400000 THEN told_start_ms END AS audio_start_ms,
+    CASE WHEN told_end_ms BETWEEN 0 AND 86400000 THEN told_end_ms END AS audio_end_ms
   FROM wire_events
   WHERE direction = 'server'
     AND type IN ('input_audio_buffer.speech_started', 'input_audio_buffer.speech_stopped')
