@@ -229,6 +229,8 @@ class Recorder:
             while finished:
                 self._timed(partial(finished[-1].close, finished=True))
                 finished.pop()
+            for writer in unsynced:
+                writer.begin_sync()
             while unsynced:
                 # One that was finished meanwhile is closed by the next call, which comes from this same thread.
                 writer = unsynced.pop()

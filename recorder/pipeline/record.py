@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import gc
 import logging
 import os
 import signal
@@ -210,6 +211,8 @@ def main() -> int:
     parser.add_argument("--sync-seconds", type=float, default=SYNC_SECONDS)
     parser.add_argument("--disk-floor-bytes", type=int, default=DISK_FLOOR_BYTES)
     options = vars(parser.parse_args())
+    gc.freeze()
+    gc.set_threshold(100_000)  # a drain makes tens of thousands of records, and not one cycle
     try:
         run(**options, counters=inherited())
     except StoreError as error:

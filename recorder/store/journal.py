@@ -14,16 +14,17 @@ renamed `….closed.journal`.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import struct
 import time
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
+from isal.isal_zlib import crc32
 
 from recorder.errors import NewerFormatError, StoreError
 from recorder.protocol.envelope import Record, RecordKind
@@ -41,6 +42,9 @@ _CRC = struct.Struct("<I")
 _TAIL = struct.Struct("<IQQQ")  # what the CRC covers of the header
 _READ: Final = 4 << 20
 _PIECES_AT_ONCE: Final = 1024  # IOV_MAX
+_SYNC_FILE_RANGE_WRITE: Final = 2
+_sync_file_range = ctypes.CDLL(None).sync_file_range  # Linux's own
+_sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 _MAX_DATA: Final = 1 << 26  # no record is larger: chunks are socket reads, facts are bounded by the header limit
 
 
@@ -115,7 +119,7 @@ def finished(journals: Sequence[JournalFile]) -> list[JournalFile]:
 def frame_header(position: int, at_ns: int, kind: int, data: Buffer) -> bytes:
     """What stands before a record's data in a journal."""
     tail = _TAIL.pack(len(data), position, at_ns, kind)
-    return _CRC.pack(zlib.crc32(data, zlib.crc32(tail))) + tail
+    return _CRC.pack(crc32(data, crc32(tail))) + tail
 
 
 def encode_frame(position: int, at_ns: int, kind: int, data: bytes) -> bytes:
@@ -198,6 +202,14 @@ class JournalWriter:
     def is_empty(self) -> bool:
         """Whether it holds no record."""
         return self.size <= len(MAGIC)
+
+    def begin_sync(self) -> None:
+        """Have the disk begin with what `sync` waits for.
+
+        Of many journals that begin before the first of them is synced, all are in one commit of the file system:
+        that halves the processor time of a sync.
+        """
+        _sync_file_range(self._fd, 0, 0, _SYNC_FILE_RANGE_WRITE)  # what goes wrong, `sync` will meet again
 
     def sync(self) -> None:
         """Force what was written to the disk."""
@@ -356,7 +368,7 @@ def _parse(buffer: bytearray, start: int) -> tuple[int, Record, int] | str:
     if end > len(buffer):
         return _INCOMPLETE
     with memoryview(buffer) as view:
-        if zlib.crc32(view[start + 4 : end]) != crc:
+        if crc32(view[start + 4 : end]) != crc:
             return _DAMAGED
         data = bytes(view[start + _HEADER : end])
     return position, Record(kind, at_ns, data), end

@@ -2,6 +2,7 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,7 @@ from recorder.errors import StoreError
 from recorder.pipeline.drain import Recorder
 from recorder.pipeline.record import RecorderLock, recover, ring_of
 from recorder.protocol.envelope import RecordKind
-from recorder.store.journal import JournalFile, list_journals, read_journal
+from recorder.store.journal import JournalFile, JournalWriter, list_journals, read_journal
 from recorder.store.ring import RingWriter, ring_directory
 
 CLIENT, SERVER = RecordKind.CLIENT_BYTES, RecordKind.SERVER_BYTES
@@ -132,6 +133,32 @@ def test_a_journal_whose_ring_a_reboot_took_is_closed_as_lost(store: Store) -> N
     recorder.close()
     assert store.journals() == [("session-1", True)]
     assert store.said(1) == [(CLIENT, b"synced")]
+
+
+def test_all_journals_begin_to_sync_before_the_first_is_waited_for(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = store.recorder()
+    for number in (1, 2):
+        store.open(number)
+    recorder.drain()
+    calls: list[tuple[str, str]] = []
+
+    def noted(name: str, really: Callable[[JournalWriter], None]) -> Callable[[JournalWriter], None]:
+        def call(writer: JournalWriter) -> None:
+            calls.append((name, writer.session_id))
+            really(writer)
+
+        return call
+
+    for name in ("begin_sync", "sync"):
+        monkeypatch.setattr(JournalWriter, name, noted(name, getattr(JournalWriter, name)))
+    recorder.sync()
+    assert [name for name, _ in calls] == ["begin_sync"] * 2 + ["sync"] * 2
+    assert {session for _, session in calls} == {"session-1", "session-2"}
+    recorder.sync()
+    assert len(calls) == 4  # nothing new
+    recorder.close()
 
 
 def test_a_full_disk_keeps_records_in_the_ring(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
