@@ -13,7 +13,7 @@ from typing import BinaryIO, Final
 
 from recorder.errors import UsageError
 from recorder.pipeline.catalog import Catalog
-from recorder.pipeline.seal import write_segments
+from recorder.pipeline.commit import write_segments
 from recorder.protocol.envelope import SESSION_CLOSED
 
 Progress = Callable[[int, int], None]

@@ -1,15 +1,15 @@
 """The catalog: everything that reads a store goes through it. Sealed and running sessions look the same.
 
-A session is sealed when it has a manifest; else it is live, if it has a journal. The journals are listed before the
-manifests: a journal goes only after its manifest came, so a session that is being sealed while we look is found in one
-of the two lists at least, and the manifest decides where it is in both.
+A session is sealed when a manifest holds it whole; else it is live, if it has sealed parts or journals. The journals
+are listed before the manifests: a journal goes only after its manifest came, so what is being sealed while we look is
+found in one of the two lists at least, and the manifest decides where it is in both.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
@@ -21,12 +21,13 @@ from recorder.analytics.prices import known_prices
 from recorder.analytics.registry import stored_models
 from recorder.analytics.rules import Rule, built_in_rules
 from recorder.errors import AmbiguousSessionError, EventNotFoundError, SessionNotFoundError, StoreError
-from recorder.pipeline.live import LiveSession, LiveSessions
-from recorder.pipeline.seal import decode_journal
+from recorder.pipeline.live import LiveSession, LiveSessions, Unsealed
 from recorder.protocol.envelope import RecordedEvent
 from recorder.store import layout, segments
-from recorder.store.journal import list_journals
+from recorder.store.journal import JournalFile, by_session, list_journals
 from recorder.store.manifests import Manifest, ManifestCache
+from recorder.store.schema import PARTS
+from recorder.store.segments import SegmentFile
 
 LAST: Final = "last"
 MOST_ROWS: Final = 10_000
@@ -65,7 +66,7 @@ class Catalog:
         self.data_dir = data_dir
         self._lock = threading.RLock()
         self._manifests = ManifestCache(data_dir)
-        self._live = LiveSessions()
+        self._live = LiveSessions(data_dir)
         self._engine = Engine([data_dir / "segments"], prices=known_prices(prices))
         self._names: list[_Name] = []
         self._files_changed = self._rows_changed = True  # since they were last shown to the engine
@@ -99,20 +100,32 @@ class Catalog:
             for _ in range(_ATTEMPTS):
                 journals = list_journals(self.data_dir)
                 self._files_changed |= self._manifests.refresh()
-                sealed = self._manifests.sessions
                 try:
-                    self._rows_changed |= self._live.refresh(one for one in journals if one.session_id not in sealed)
+                    self._rows_changed |= self._live.refresh(self._unsealed(journals))
                 except FileNotFoundError:
+                    self._rows_changed = True
                     continue  # renamed or sealed since it was listed
                 self._show()
                 return
         raise StoreError(f"the journals of {self.data_dir} come and go faster than they can be listed")
 
+    def _unsealed(self, journals: Iterable[JournalFile]) -> dict[str, Unsealed]:
+        """Where sessions lie that are not closed, without the journals of parts that are sealed."""
+        parts, listed = self._manifests.parts, by_session(journals)
+        places = {}
+        for session_id in sorted((parts.keys() | listed.keys()) - self._manifests.sessions.keys()):
+            own = parts.get(session_id, [])
+            left = [journal for journal in listed.get(session_id, ()) if journal.part >= len(own)]
+            places[session_id] = Unsealed(own, left)
+        return places
+
     def _show(self) -> None:
         """Hand what changed to the engine: all of it at once, so that no query sees a session twice or not at all."""
         if not (self._files_changed or self._rows_changed):
             return
-        files, old = _data_files(self.data_dir, self._manifests.counting) if self._files_changed else (None, None)
+        parts = (part for session in self._live.sessions.values() for part in session.parts)
+        shown = chain(self._manifests.counting, parts)
+        files, old = _data_files(self.data_dir, shown) if self._files_changed else (None, None)
         self._engine.update(files=files, by_name=old, live=self._live.data_sets() if self._rows_changed else None)
         self._names = [_name_of(key, manifest.sessions[key]) for key, manifest in self._manifests.sessions.items()]
         self._names += [_name_of_live(session) for session in self._live.sessions.values()]
@@ -199,7 +212,7 @@ class Catalog:
         with self._lock:
             place = self._find(session_id)
             if isinstance(place, LiveSession):
-                return _frame(segments.between(place.tables.events(), after, until))
+                return _frame(place.between(after, until))
         whose = _only(place, session_id)
         return _frame(segments.read_events(self.data_dir, place.files, session_id=whose, after=after, until=until))
 
@@ -210,6 +223,18 @@ class Catalog:
             SessionNotFoundError: there is no such session.
         """
         return list(self._recorded_events(session_id, -1, None))
+
+    def stream(self, session_id: str, *, parts: bool = True) -> Iterator[RecordedEvent]:
+        """A session's events one by one, with no more of its audio in memory than is being read.
+
+        Args:
+            session_id: the whole id.
+            parts: whether they are wanted with their parts.
+
+        Raises:
+            SessionNotFoundError: there is no such session.
+        """
+        return self._recorded_events(session_id, -1, None, parts=parts)
 
     def message(self, session_id: str, position: int) -> bytes:
         """One message as it was on the wire, byte for byte; of our own events, their JSON.
@@ -232,27 +257,40 @@ class Catalog:
         return place
 
     def _recorded_events(
-        self, session_id: str, after: int, until: int | None, *, whole: bool = False
+        self, session_id: str, after: int, until: int | None, *, parts: bool = True, whole: bool = False
     ) -> Iterator[RecordedEvent]:
-        """Events with positions after `after` up to `until`. Those of a running session come from its journal."""
+        """Events with positions after `after` up to `until`. What is not sealed yet comes from the journals."""
         for _ in range(_ATTEMPTS):
             place = self._find(session_id)
             if isinstance(place, Manifest):
                 whose = _only(place, session_id)
-                rows = segments.read_events(self.data_dir, place.files, session_id=whose, after=after, until=until)
-                parts = segments.read_parts(self.data_dir, place.files, session_id=whose, after=after, until=until)
-                audio = segments.read_audio(self.data_dir, place.files, session_id=whose, after=after, until=until)
-                return segments.recorded_events(rows, parts, audio, whole=whole)
-            known = place.tables.count  # no more than the other methods show
+                return self._stored_events(place.files, whose, after, until, parts=parts, whole=whole)
             try:
-                return iter(
-                    list(
-                        islice(decode_journal(place.path), after + 1, known if until is None else min(until + 1, known))
-                    )
-                )
+                running = place.recorded(after, until)
             except FileNotFoundError:
                 self.refresh()
+                continue
+            if after >= place.base - 1:
+                return running
+            return chain(self._stored_events(place.files, None, after, until, parts=parts, whole=whole), running)
         raise SessionNotFoundError(session_id)
+
+    def _stored_events(
+        self,
+        files: Sequence[SegmentFile],
+        session_id: str | None,
+        after: int,
+        until: int | None,
+        *,
+        parts: bool,
+        whole: bool,
+    ) -> Iterator[RecordedEvent]:
+        rows = segments.read_events(self.data_dir, files, session_id=session_id, after=after, until=until)
+        if not parts:
+            return segments.recorded_events(rows, PARTS.empty_table())
+        cut = segments.read_parts(self.data_dir, files, session_id=session_id, after=after, until=until)
+        audio = segments.read_audio(self.data_dir, files, session_id=session_id, after=after, until=until)
+        return segments.recorded_events(rows, cut, audio, whole=whole)
 
 
 def _frame(table: Any) -> pl.DataFrame:

@@ -12,7 +12,7 @@ import msgspec
 
 from recorder.errors import ImportFormatError, StoreError, UsageError
 from recorder.formats.recordings import SUFFIXES, Recording, open_recordings
-from recorder.pipeline.seal import write_segments
+from recorder.pipeline.commit import write_segments
 from recorder.store import layout
 from recorder.store.journal import list_journals
 from recorder.store.manifests import ManifestCache

@@ -1,9 +1,11 @@
-"""Sealing: a finished session's journal becomes Parquet files, and is then dropped.
+"""Sealing: what journals hold becomes Parquet files, and the journals are dropped.
 
     decode → tables → models → data files → manifest → unlink the journal
 
-The manifest is the commit. A crash before it leaves a journal, and perhaps files that nobody reads and the next
-attempt writes over; a crash after it leaves a journal that the next attempt only drops.
+A session that has ended is sealed whole. One that still runs is sealed in parts, each decoded from where the one before
+it ended; at its end, its last rows and the derived ones of the whole session are written, and one manifest takes the
+place of the parts'. The manifest is the commit. A crash before it leaves a journal, and perhaps files that nobody reads
+and the next attempt writes over; a crash after it leaves a journal that the next attempt only drops.
 """
 
 from __future__ import annotations
@@ -12,24 +14,20 @@ import contextlib
 import logging
 import time
 import traceback
-import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from recorder import __version__
-from recorder.analytics.engine import run_models
 from recorder.errors import NewerFormatError, StoreError
-from recorder.protocol.decode import SessionDecoder
-from recorder.protocol.envelope import SESSION_OPENED, RecordedEvent
+from recorder.pipeline.commit import JOURNALS, Closing, commit, commit_part
+from recorder.pipeline.decoding import JournalDecoder, resume_of
+from recorder.protocol import checkpoint
 from recorder.store import layout, manifests, segments
-from recorder.store.journal import JournalFile, list_journals, read_journal
+from recorder.store.journal import CLOSED, RUNNING, JournalFile, by_session, finished, journal_name, list_journals
 from recorder.store.manifests import Manifest
-from recorder.store.schema import FORMAT_VERSION
 from recorder.store.segments import SessionTables
 
 log = logging.getLogger(__name__)
@@ -37,7 +35,6 @@ log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 """Called with how many are done, and of how many."""
 
-_NS: Final = 1_000_000_000
 _BATCH_JOURNALS: Final = 64
 _BATCH_BYTES: Final = 16 << 20
 
@@ -47,36 +44,35 @@ class SealReport(msgspec.Struct):
 
     Attributes:
         sealed: ids of the sessions that are sealed now.
+        parts: how many parts of running sessions are, too.
         quarantined: by session id, why its journal cannot be sealed; it lies in DATA/quarantine.
         postponed: by session id, what stood in the way (a full disk, say); its journal lies where it was.
-        events: by direction, how many messages the sealed sessions have.
+        left: how many journals there was no time for.
+        events: by direction, how many messages were sealed.
     """
 
     sealed: list[str] = []
+    parts: int = 0
     quarantined: dict[str, str] = {}
     postponed: dict[str, str] = {}
+    left: int = 0
     events: dict[str, int] = {}
 
 
-def decode_journal(path: Path) -> Iterator[RecordedEvent]:
-    """A journal's events, whether its session still runs or not."""
-    decoder = SessionDecoder()
-    for record in read_journal(path):
-        yield from decoder.feed(record)
-
-
 def seal_journal(data_dir: Path, journal: JournalFile) -> str:
-    """Seal one finished session. Doing so again, or twice at once, changes nothing.
+    """Seal one journal: of a session that has ended, or of one that goes on in a further part.
+
+    Doing so again, or twice at once, changes nothing.
 
     Args:
         data_dir: the store.
-        journal: the session's, closed.
+        journal: one to which nothing more is written.
 
     Returns:
         The session's id.
 
     Raises:
-        StoreError: the journal holds no session, or another one than its name says.
+        StoreError: the journal holds no session, or another one than its name says; or the part before it is missing.
         NewerFormatError: a newer version wrote the journal.
         OSError: the disk is full, or fails.
     """
@@ -84,25 +80,41 @@ def seal_journal(data_dir: Path, journal: JournalFile) -> str:
     return journal.session_id
 
 
-def seal_all(data_dir: Path, progress: Progress | None = None) -> SealReport:
-    """Seal every finished session of a store. One that cannot be sealed is moved to the quarantine.
+def seal_all(
+    data_dir: Path, progress: Progress | None = None, *, skip: Collection[str] = (), until: float | None = None
+) -> SealReport:
+    """Seal all that is finished in a store. What cannot be sealed is moved to the quarantine.
 
     Args:
         data_dir: the store.
         progress: told after each batch of journals.
+        skip: ids of sessions that are left alone.
+        until: on the monotonic clock in seconds; what was not begun by then is left to the next time.
     """
-    report = SealReport()
-    closed = [journal for journal in list_journals(data_dir) if journal.closed]
-    done = 0
-    for batch in _batches(closed):
+    sessions = by_session(journal for journal in list_journals(data_dir) if journal.session_id not in skip)
+    waiting = {session_id: finished(journals) for session_id, journals in sessions.items()}
+    report = SealReport(left=sum(map(len, waiting.values())))
+    total = report.left
+    for batch in _batches(waiting):
+        if until is not None and time.monotonic() >= until:
+            break
         _seal_or_set_aside(data_dir, batch, report)
-        done += len(batch)
+        report.left -= len(batch)
         if progress:
-            progress(done, len(closed))
+            progress(total - report.left, total)
     return report
 
 
-def _batches(journals: Iterable[JournalFile]) -> Iterator[list[JournalFile]]:
+def _batches(waiting: Mapping[str, Sequence[JournalFile]]) -> Iterator[list[JournalFile]]:
+    """Journals to be sealed at once, in an order in which a session's parts come one after the other."""
+    ended = [journals[-1] for journals in waiting.values() if journals and journals[-1].closed]
+    yield from _batches_of(journal for journal in ended if len(waiting[journal.session_id]) == 1)
+    for journals in waiting.values():
+        yield from ([journal] for journal in journals if not journal.closed)
+    yield from _batches_of(journal for journal in ended if len(waiting[journal.session_id]) > 1)
+
+
+def _batches_of(journals: Iterable[JournalFile]) -> Iterator[list[JournalFile]]:
     """Small journals together, since models cost little more for many sessions than for one; large ones alone."""
     batch: list[JournalFile] = []
     room = _BATCH_BYTES
@@ -121,30 +133,88 @@ def _batches(journals: Iterable[JournalFile]) -> Iterator[list[JournalFile]]:
 
 def _seal(data_dir: Path, journals: Sequence[JournalFile]) -> Counter[str]:
     """Seal, and tell by direction how many messages that were."""
-    sessions = [tables for journal in journals if (tables := _read(data_dir, journal)) is not None]
-    commit(data_dir, sessions)
+    if journals[0].closed:
+        sessions = [session for journal in journals if (session := _closing(data_dir, journal)) is not None]
+        commit(data_dir, sessions)
+        messages = sum((session.tables.messages for session in sessions), Counter[str]())
+    else:
+        messages = _seal_part(data_dir, journals[0])
     for journal in journals:
         journal.path.unlink(missing_ok=True)
     layout.sync_directories(journal.path.parent for journal in journals)
-    return sum((tables.messages for tables in sessions), Counter())
+    return messages
 
 
-def _read(data_dir: Path, journal: JournalFile) -> SessionTables | None:
-    """A journal's session as tables; None if it is sealed already."""
-    if manifests.find(data_dir, journal.session_id) is not None:
+def _seal_part(data_dir: Path, journal: JournalFile) -> Counter[str]:
+    found = _decode(data_dir, journal)
+    if found is None:
+        return Counter()
+    tables, decoder, before = found
+    _sync_next(journal)
+    commit_part(data_dir, tables, journal.part, before, checkpoint.encode(decoder.checkpoint()))
+    return tables.messages
+
+
+def _sync_next(journal: JournalFile) -> None:
+    """A power cut must not leave us with neither the part that is about to be dropped nor the one that goes on."""
+    following = journal.path.with_name(journal_name(journal.session_id, journal.part + 1))
+    with contextlib.suppress(FileNotFoundError):  # it was closed meanwhile: whoever did so has synced it
+        layout.sync_file(following)
+    layout.sync_directory(journal.path.parent)
+
+
+def _closing(data_dir: Path, journal: JournalFile) -> Closing | None:
+    """What is to be written at a session's end; None if it is sealed already."""
+    found = _decode(data_dir, journal)
+    if found is None:
         return None
+    parts = [manifests.find_part(data_dir, journal.session_id, part) for part in range(journal.part)]
+    if None in parts:
+        if _is_sealed(data_dir, journal):
+            return None  # another sealer was faster
+        raise _missing(journal)
+    return Closing(found[0], tuple(part for part in parts if part is not None))
+
+
+def _decode(data_dir: Path, journal: JournalFile) -> tuple[SessionTables, JournalDecoder, Manifest | None] | None:
+    """A journal as tables, how its decoder ended, and the part that it went on from; None if it is sealed already."""
+    if _is_sealed(data_dir, journal):
+        return None
+    before = None if journal.part == 0 else manifests.find_part(data_dir, journal.session_id, journal.part - 1)
     try:
-        tables = segments.collect(journal.session_id, decode_journal(journal.path))
-    except FileNotFoundError:
-        if manifests.find(data_dir, journal.session_id) is None:
-            raise
-        return None  # another sealer was faster
-    if tables.first is None or tables.first.session_id != journal.session_id:
+        if journal.part and before is None:
+            raise _missing(journal)
+        decoder = JournalDecoder(resume_of(before))
+        tables = segments.collect(journal.session_id, decoder.read(journal, finished=True))
+    except (FileNotFoundError, StoreError):
+        if _is_sealed(data_dir, journal):
+            return None  # another sealer was faster
+        raise
+    if decoder.session_id != journal.session_id:
         raise StoreError(f"{journal.path} does not hold the session that it is named after")
-    return tables
+    return tables, decoder, before
+
+
+def _missing(journal: JournalFile) -> StoreError:
+    return StoreError(
+        f"{journal.path} goes on from a part that is not sealed",
+        hint="That part may lie in quarantine: move it back first.",
+    )
+
+
+def _is_sealed(data_dir: Path, journal: JournalFile) -> bool:
+    path = manifests.find(data_dir, journal.session_id)
+    if path is None:
+        return not journal.closed and manifests.find_part(data_dir, journal.session_id, journal.part) is not None
+    if journal.part and journal.part >= manifests.read(path).sessions[journal.session_id].get(JOURNALS, 1):
+        raise StoreError(f"{journal.path} belongs to a session that was sealed without it")
+    return True
 
 
 def _seal_or_set_aside(data_dir: Path, journals: Sequence[JournalFile], report: SealReport) -> None:
+    journals = [journal for journal in journals if journal.session_id not in report.postponed]
+    if not journals:
+        return
     try:
         messages = _seal(data_dir, journals)
     except Exception as error:  # noqa: BLE001 - whatever a journal can provoke must not stop the others
@@ -155,28 +225,31 @@ def _seal_or_set_aside(data_dir: Path, journals: Sequence[JournalFile], report: 
             report.postponed[journals[0].session_id] = str(error) or type(error).__name__
             log.warning("not sealed yet: %s", error, extra={"session_id": journals[0].session_id})
         else:
-            report.quarantined[journals[0].session_id] = str(error) or type(error).__name__
+            report.quarantined.setdefault(journals[0].session_id, str(error) or type(error).__name__)
             quarantine_journal(data_dir, journals[0], error)
     else:
-        report.sealed += [journal.session_id for journal in journals]
+        report.sealed += [journal.session_id for journal in journals if journal.closed]
+        report.parts += sum(not journal.closed for journal in journals)
         report.events = dict(messages + Counter(report.events))
 
 
 def quarantine_journal(data_dir: Path, journal: JournalFile, error: Exception) -> None:
-    """Move a journal out of the way, beside a text that says why. It is never deleted.
+    """Move a journal out of the way, beside a text that says why, and under what name it is tried again.
 
-    Moved back to its place in DATA/journal as `<session>.closed.journal`, it is tried again.
+    It is never deleted. The parts of a session that come after it follow it there once they are finished, since
+    where they go on is not known.
     """
     room = layout.quarantine(data_dir)
     layout.make_directory(room)
     with layout.locked(data_dir):
-        target, number = room / f"{journal.session_id}.journal", 1
+        name = journal.path.name.removesuffix(CLOSED).removesuffix(RUNNING)
+        target, number = room / f"{name}.journal", 1
         while target.exists():
             number += 1
-            target = room / f"{journal.session_id}.{number}.journal"
+            target = room / f"{name}.{number}.journal"
         if not journal.path.exists():
             return  # another sealer was faster
-        why = "".join(traceback.format_exception(error))
+        why = f"To be tried again as journal/{journal.path.name}\n\n" + "".join(traceback.format_exception(error))
         layout.write_file(target.with_suffix(".txt"), lambda file: file.write(why.encode(errors="backslashreplace")))
         journal.path.rename(target)
         layout.sync_directories([room, journal.path.parent])
@@ -185,82 +258,3 @@ def quarantine_journal(data_dir: Path, journal: JournalFile, error: Exception) -
     log.error(
         "cannot be sealed (%s): its journal is now %s, why is beside it", type(error).__name__, target, extra=told
     )
-
-
-def write_segments(data_dir: Path, sessions: Iterable[Iterable[RecordedEvent]]) -> list[str]:
-    """Store whole sessions that have no journal, in one go: many small ones cost little more than one.
-
-    Args:
-        data_dir: the store.
-        sessions: each one's events in the order of their positions, none empty.
-
-    Returns:
-        The ids of those that were new to the store.
-    """
-    tables = []
-    for events in sessions:
-        rows = iter(events)
-        first = next(rows)
-        tables.append(segments.collect(first.session_id, _chain(first, rows)))
-    return commit(data_dir, tables)
-
-
-def _chain(first: RecordedEvent, rest: Iterator[RecordedEvent]) -> Iterator[RecordedEvent]:
-    yield first
-    yield from rest
-
-
-def commit(data_dir: Path, sessions: Sequence[SessionTables]) -> list[str]:
-    """Run the models over sessions, and write their data files, then their manifests.
-
-    Returns:
-        The ids of those that were not sealed before.
-    """
-    if not sessions:
-        return []
-    ids = [tables.session_id for tables in sessions]
-    derived = {
-        name: segments.split(table, ids)
-        for name, table in run_models(segments.concat(tables.events() for tables in sessions)).items()
-    }
-    layout.create(data_dir)
-    with layout.locked(data_dir):
-        sealed = manifests.find_all(data_dir, ids)
-        fresh = [tables for tables in sessions if tables.session_id not in sealed]
-        written = [
-            _write_files(data_dir, tables, {name: table[tables.session_id] for name, table in derived.items()})
-            for tables in fresh
-        ]
-        layout.sync_directories((data_dir / file.path).parent for manifest in written for file in manifest.files)
-        layout.sync_directories(manifests.write(data_dir, manifest) for manifest in written)
-    return [manifest.name for manifest in written]
-
-
-def _write_files(data_dir: Path, tables: SessionTables, derived: Mapping[str, Any]) -> Manifest:
-    session_id, opened_ns = tables.session_id, opened_at_ns(tables)
-    now_ns = time.time_ns()
-    date = datetime.fromtimestamp((now_ns if opened_ns is None else opened_ns) // _NS, UTC).strftime("%Y-%m-%d")
-    session: dict[str, Any] = next(iter(segments.rows(derived["sessions"])), {})
-    facts = {
-        "opened_at_ns": opened_ns,
-        "sealed_at_ns": now_ns,
-        "server_session_id": session.get("server_session_id"),
-        "source": session.get("source"),
-        "event_count": tables.events().num_rows,
-    }
-    files = segments.write(data_dir, date, session_id, tables.data_sets() | dict(derived))
-    return Manifest(FORMAT_VERSION, session_id, date, __version__, {session_id: facts}, files)
-
-
-def opened_at_ns(tables: SessionTables) -> int | None:
-    """When a session opened: by its own word, or, where damage took that, by its version 7 id.
-
-    Returns:
-        Unix nanoseconds; None for imports without dates.
-    """
-    first = tables.first
-    if first is not None and first.direction == "recorder" and first.type == SESSION_OPENED:
-        said = msgspec.json.decode(first.payload or "{}").get("opened_at_ns")
-        return said if isinstance(said, int) else None
-    identity = uuid.UUID(tables.session_id)
-    return (identity.int >> 80) * 1_000_000 if identity.version == 7 else None

@@ -139,6 +139,15 @@ def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
     temporary.replace(path)
 
 
+def sync_file(path: Path) -> None:
+    """Force what another process wrote to a file to the disk."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def sync_directories(paths: Iterable[Path]) -> None:
     """`sync_directory` for each different one of `paths`."""
     for path in sorted(set(paths)):

@@ -125,6 +125,15 @@ def find_all(data_dir: Path, session_ids: Iterable[str]) -> dict[str, Path]:
     return found
 
 
+def find_part(data_dir: Path, session_id: str, part: int) -> Manifest | None:
+    """The manifest of a sealed part of a session; None where there is none (any more)."""
+    name = layout.part_name(session_id, part) + _SUFFIX
+    for directory in _dates(data_dir):
+        with contextlib.suppress(FileNotFoundError):
+            return read(directory / name)
+    return None
+
+
 def _compacted(directory: Path) -> list[Path]:
     with os.scandir(directory) as entries:
         names = [entry.name for entry in entries]

@@ -12,7 +12,7 @@ from websockets.frames import Frame, Opcode
 
 from recorder.protocol.envelope import RecordKind
 from recorder.store import layout
-from recorder.store.journal import CLOSED, JournalFile, JournalWriter, encode_frame
+from recorder.store.journal import JournalFile, JournalWriter, encode_frame, journal_name
 
 OPENED_AT_NS = 1_769_860_800_000_000_000
 """2026-01-31, noon."""
@@ -41,14 +41,22 @@ class Journal:
 
     @property
     def file(self) -> JournalFile:
-        path = self._writer.path
-        closed = path.with_name(self.session_id + CLOSED)
-        return JournalFile(self.session_id, closed if closed.exists() else path, closed.exists())
+        """The part that is being written."""
+        path, part = self._writer.path, self._writer.part
+        closed = path.with_name(journal_name(self.session_id, part, closed=True))
+        return JournalFile(self.session_id, closed if closed.exists() else path, closed.exists(), part)
 
     def record(self, kind: RecordKind, data: bytes) -> None:
         self._writer.write(encode_frame(self._position, self.at_ns, kind, data))
+        self._writer.last_position = self._position
         self._position += len(data) + 32
         self.at_ns += MILLISECOND
+
+    def roll(self) -> Journal:
+        """Go on in the next part."""
+        done, self._writer = self._writer, self._writer.roll()
+        done.close(finished=True)
+        return self
 
     def accepted(self) -> Journal:
         facts = {"status": 101, "headers": [], "connect_seconds": 0.01, "handshake_seconds": 0.02, "monotonic_ns": 1}

@@ -16,9 +16,10 @@ from recorder.errors import (
     SessionNotFoundError,
     StoreError,
 )
-from recorder.pipeline import live, seal
+from recorder.pipeline import commit, live
 from recorder.pipeline.catalog import Catalog
-from recorder.pipeline.seal import decode_journal, seal_all, seal_journal
+from recorder.pipeline.decoding import decode_journal
+from recorder.pipeline.seal import seal_all, seal_journal
 from recorder.store import layout, schema
 from recorder.store.journal import list_journals
 from recorder.store.manifests import ManifestCache
@@ -193,7 +194,7 @@ def test_files_of_other_columns_are_read_by_name(
         rows = real(events)
         return rows | {"sessions": rows["sessions"].drop_columns(["talk_ratio"])}
 
-    monkeypatch.setattr(seal, "run_models", older)
+    monkeypatch.setattr(commit, "run_models", older)
     new_journal(1).turn().closed()
     seal_all(data_dir)
     monkeypatch.undo()

@@ -13,8 +13,9 @@ from recorder.errors import StoreError, UsageError
 from recorder.formats import jsonl
 from recorder.pipeline import imports
 from recorder.pipeline.catalog import Catalog
+from recorder.pipeline.commit import write_segments
 from recorder.pipeline.imports import ImportResult, find_files, import_files
-from recorder.pipeline.seal import seal_all, write_segments
+from recorder.pipeline.seal import seal_all
 from recorder.store import manifests
 
 REAL = Path(__file__).parents[3] / "shared" / "real" / "openai_ga"

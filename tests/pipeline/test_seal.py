@@ -14,9 +14,11 @@ from websockets.frames import Opcode
 
 from recorder.analytics.engine import run_models
 from recorder.errors import NewerFormatError, StoreError
-from recorder.pipeline import seal
+from recorder.pipeline import commit, seal
 from recorder.pipeline.catalog import Catalog
-from recorder.pipeline.seal import decode_journal, seal_all, seal_journal, write_segments
+from recorder.pipeline.commit import write_segments
+from recorder.pipeline.decoding import decode_journal
+from recorder.pipeline.seal import seal_all, seal_journal
 from recorder.protocol.envelope import RecordedEvent, RecordKind
 from recorder.store import layout, manifests, segments
 from recorder.store.journal import list_journals
@@ -140,7 +142,7 @@ def test_a_crash_at_any_step_loses_and_doubles_nothing(
     journal = new_journal().turn().closed()
     original = journal.file.path.read_bytes()
     derived = run_models(events_table(decode_journal(journal.file.path)))
-    monkeypatch.setattr(seal, "run_models", lambda _: derived)  # the same rows each time, sooner
+    monkeypatch.setattr(commit, "run_models", lambda _: derived)  # the same rows each time, sooner
     seal_journal(data_dir, journal.file)
     expected = contents(data_dir)
 
@@ -233,7 +235,7 @@ def test_a_broken_model_does_not_lose_a_journal(
     def broken(events: object) -> Any:
         raise RuntimeError("boom")
 
-    monkeypatch.setattr(seal, "run_models", broken)
+    monkeypatch.setattr(commit, "run_models", broken)
 
     assert seal_all(data_dir).quarantined == {journal.session_id: "boom"}
     monkeypatch.undo()
@@ -276,7 +278,7 @@ def test_an_opening_that_damage_took_is_dated_by_the_id(data_dir: Path, new_jour
     tables = segments.SessionTables("019c1410-7c00-7000-8000-000000000001")
     tables.add([RecordedEvent(tables.session_id, 0, "recorder", None, None, "recorder.gap")])
 
-    assert seal.opened_at_ns(tables) == 0x019C14107C00 * 1_000_000
+    assert commit.opened_at_ns(tables) == 0x019C14107C00 * 1_000_000
 
 
 def test_progress_is_told(data_dir: Path, new_journal: Callable[..., Any]) -> None:
