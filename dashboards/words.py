@@ -125,6 +125,11 @@ MARK_ERROR: Final = "Error"
 AXIS_TIME: Final = "seconds since the session opened"
 AXIS_POSITION: Final = "position in the session"
 
+LISTEN: Final = "Listen"
+LISTEN_HINT: Final = "Caller left, assistant right, as it was heard."
+LISTEN_LABEL: Final = "The call: caller left, assistant right"
+LISTEN_FILE: Final = "WAV"
+LISTEN_AS_SENT: Final = "WAV, uncut"
 TRANSCRIPT: Final = "Transcript"
 SPEAKERS: Final = {"user": "User", "assistant": "Assistant", "system": "System", "tool": "Tool"}
 TYPED: Final = "typed"

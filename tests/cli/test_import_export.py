@@ -7,10 +7,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import soundfile
 from typer.testing import CliRunner, Result
 
 from recorder.cli.main import app
-from recorder.errors import SessionNotFoundError, StoreError, UsageError
+from recorder.errors import NoAudioError, SessionNotFoundError, StoreError, UsageError
 from recorder.pipeline.record import RecorderLock, ring_of
 from recorder.protocol.envelope import RecordKind
 from recorder.store import layout
@@ -168,3 +169,39 @@ def test_seal_reports_what_is_set_aside(store: Path) -> None:
 
 def test_seal_needs_a_store(store: Path) -> None:
     assert isinstance(run("seal").exception, StoreError)
+
+
+def test_export_as_sound(store: Path, tmp_path: Path) -> None:
+    audio = {"type": "input_audio_buffer.append", "audio": "AQACAAMABAA="}
+    assert run("import", recording(tmp_path / "call.jsonl", LINES[0], {"dir": "client", "event": audio})).exit_code == 0
+    out = tmp_path / "call.wav"
+
+    written = run("export", "last", "--format", "wav", "-o", out)
+
+    assert written.exit_code == 0, written.output
+    assert soundfile.read(out, dtype="int16")[0].tolist() == [[1, 0], [2, 0], [3, 0], [4, 0]]
+    assert written.stderr == (
+        "the recording has no times: one speaker stands after the other\n"
+        f"0.0 s of sound, 24,000 samples a second, written to {out}\n"
+    )
+    assert run("export", "last", "--format", "wav").stdout_bytes == out.read_bytes()
+    assert run("export", "last", "--format", "flac", "--as-sent").stdout_bytes.startswith(b"fLaC")
+
+
+def test_export_as_an_archive(store: Path, tmp_path: Path) -> None:
+    run("import", recording(tmp_path / "good.jsonl"))
+
+    archive = json.loads(run("export", "last", "--format", "har").stdout)
+
+    assert [message["type"] for message in archive["log"]["entries"][0]["_webSocketMessages"]] == ["receive", "send"]
+
+
+def test_sound_that_cannot_be_exported(store: Path, tmp_path: Path) -> None:
+    run("import", recording(tmp_path / "good.jsonl"))
+    out = tmp_path / "call.wav"
+
+    silent = run("export", "last", "--format", "wav", "-o", out)
+
+    assert isinstance(silent.exception, NoAudioError)
+    assert not out.exists()
+    assert isinstance(run("export", "last", "--as-sent").exception, UsageError)
