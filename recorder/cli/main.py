@@ -30,6 +30,7 @@ from recorder.cli import (
     import_,
     otel,
     output,
+    prices,
     proxy,
     query,
     replay,
@@ -44,7 +45,7 @@ from recorder.errors import RecorderError
 
 COMMANDS: Final[tuple[tuple[str, tuple[ModuleType, ...]], ...]] = (
     ("Record", (proxy, tokens, simulate, demo)),
-    ("Look", (sessions, show, replay, doctor, query, drift, serve)),
+    ("Look", (sessions, show, replay, doctor, query, prices, drift, serve)),
     ("Store", (import_, export, bundle, otel, seal)),
 )
 """Panels of the help, and the modules of their commands."""
