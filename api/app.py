@@ -12,10 +12,13 @@ from fastapi import FastAPI
 import dashboards
 from api import errors
 from api.access import AccessControl
+from api.alerts import Alerts
 from api.routes import audio, findings, health, sessions, stats
 from api.schemas import ErrorBody
 from api.store import Store
 from recorder import __version__
+from recorder.analytics.slo import load_slos
+from recorder.errors import UsageError
 
 DESCRIPTION: Final = "Recorded Realtime sessions: what crossed the wire, and what it means. Read only."
 FAILURES: Final[dict[int | str, dict[str, object]]] = {
@@ -25,7 +28,13 @@ FAILURES: Final[dict[int | str, dict[str, object]]] = {
 
 
 def create_app(
-    data_dir: Path, *, token: str | None = None, prices: Path | None = None, rules: Path | None = None
+    data_dir: Path,
+    *,
+    token: str | None = None,
+    prices: Path | None = None,
+    rules: Path | None = None,
+    slo: Path | None = None,
+    alert_webhook: str | None = None,
 ) -> FastAPI:
     """The service over `data_dir`.
 
@@ -34,15 +43,27 @@ def create_app(
         token: what callers must show. None: no token, and only requests to a loopback name are answered.
         prices: the user's own prices.
         rules: a folder with the user's own rules.
+        slo: a file of objectives.
+        alert_webhook: where to post when an objective's alert begins and ends.
 
     Raises:
         StoreError: `data_dir` cannot be read.
+        UsageError: `slo` without `alert_webhook`, or the other way round, or the latter is no address.
+        SloFileError: `slo` is not what it should be.
+        RuleError: a rule's file is not what it should be.
     """
+    if (slo is None) != (alert_webhook is None):
+        raise UsageError("--slo and --alert-webhook belong together")
     store = Store(data_dir, prices=prices, rules=rules)
+    alerts = None if slo is None else Alerts(store, load_slos(slo), alert_webhook or "")
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        if alerts is not None:
+            alerts.start()
         yield
+        if alerts is not None:
+            alerts.stop()
         store.close()
 
     app = FastAPI(

@@ -39,13 +39,14 @@ from recorder.cli import (
     sessions,
     show,
     simulate,
+    slo,
     tokens,
 )
 from recorder.errors import RecorderError
 
 COMMANDS: Final[tuple[tuple[str, tuple[ModuleType, ...]], ...]] = (
     ("Record", (proxy, tokens, simulate, demo)),
-    ("Look", (sessions, show, replay, doctor, query, prices, drift, serve)),
+    ("Look", (sessions, show, replay, doctor, slo, query, prices, drift, serve)),
     ("Store", (import_, export, bundle, otel, seal)),
 )
 """Panels of the help, and the modules of their commands."""

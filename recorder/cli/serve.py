@@ -6,6 +6,7 @@ import ipaddress
 import secrets
 import signal
 import socket
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -35,6 +36,21 @@ def serve(
     data: DataOption = DEFAULT_DATA,
     prices: PricesOption = None,
     rules: RulesOption = None,
+    slo: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="RECORDER_SLO", metavar="FILE", help="Objectives, for --alert-webhook.", show_default=False
+        ),
+    ] = None,
+    alert_webhook: Annotated[
+        str | None,
+        typer.Option(
+            envvar="RECORDER_ALERT_WEBHOOK",
+            metavar="URL",
+            help="Where to post when an objective's alert begins and ends.",
+            show_default=False,
+        ),
+    ] = None,
     token: Annotated[
         str | None,
         typer.Option(
@@ -62,7 +78,7 @@ def serve(
     host, port = parse_address(listen)
     made = None if token or is_loopback(host) else secrets.token_urlsafe(32)
     with bind(host, port) as sock:
-        app = create_app(data, token=token or made, prices=prices, rules=rules)
+        app = create_app(data, token=token or made, prices=prices, rules=rules, slo=slo, alert_webhook=alert_webhook)
         # uvicorn raises the signal that stopped it once more, for handlers like these: being stopped is no failure.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
