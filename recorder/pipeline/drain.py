@@ -26,13 +26,26 @@ from recorder.store.counters import (
     RING_HIGH_WATER,
     Counters,
 )
-from recorder.store.journal import Buffer, JournalWriter, encode_frame, frame_header, list_journals, read_journal
+from recorder.store.journal import (
+    Buffer,
+    JournalFile,
+    JournalWriter,
+    by_session,
+    encode_frame,
+    frame_header,
+    holds_frames,
+    list_journals,
+    read_journal,
+)
 from recorder.store.ring import SUFFIX, RingReader, RingRecord
 
 log = logging.getLogger(__name__)
 
 _ROOM_AGAIN: Final = 1.1  # of the floor: recording that comes and goes would be gaps without end
 _BATCH_BYTES: Final = 8 << 20
+PART_BYTES: Final = 64 << 20
+"""A journal of this size goes on in a next part, whatever its age: the sealer holds one in memory."""
+_ROLLS_AT_ONCE: Final = 50  # half a millisecond each: they must not hold up the drain
 _LOST: Final = {"closed_by": "lost", "status": None, "client_bytes": None, "server_bytes": None}
 
 
@@ -57,16 +70,24 @@ class Recorder:
         ring_dir: where its workers' rings lie.
         counters: this process's; None counts for nobody.
         disk_floor_bytes: with less free space than this on the store's disk, nothing is taken from the rings.
+        seal_seconds: a journal of this age goes on in a next part, so that the sealer can have it; 0: it does not.
     """
 
     def __init__(
-        self, data_dir: Path, ring_dir: Path, counters: Counters | None = None, disk_floor_bytes: int = 0
+        self,
+        data_dir: Path,
+        ring_dir: Path,
+        counters: Counters | None = None,
+        disk_floor_bytes: int = 0,
+        seal_seconds: float = 0.0,
     ) -> None:
         self._data_dir = data_dir
         self._ring_dir = ring_dir
         self._counters = counters or Counters()
         self._disk_floor_bytes = disk_floor_bytes
         self._disk_low = False
+        self._seal_seconds = seal_seconds
+        self._parts_fail = False
         self._rings: dict[str, RingReader] = {}
         self._journals: dict[tuple[str, int], JournalWriter] = {}
         # The drain never waits for a disk's fsync: journals to sync and to close are handed to `sync`.
@@ -93,26 +114,30 @@ class Recorder:
 
     def _adopt_journals(self) -> None:
         """Go on with journals that an earlier recorder process left; end those whose ring is gone for ever."""
-        for journal in list_journals(self._data_dir):
-            if journal.closed:
-                continue
-            first = next(read_journal(journal.path), None)
-            writer = JournalWriter(self._data_dir, journal.session_id)
-            if writer.is_empty:  # the disk was full, or its writer killed: what belongs in is still in the ring
-                writer.close(finished=False)
-                writer.path.unlink()
-                continue
-            if first is None or first.kind != RecordKind.OPENED:
-                told = {"session_id": journal.session_id}
-                log.warning("the journal holds nothing that could be recovered", extra=told)
-                self._finished.append(writer)
-                continue
-            facts = msgspec.json.decode(first.data, type=_OpenedFacts)
-            self._journals[facts.ring, facts.session_no] = writer
-            if writer.ended:
-                self._ended.append((facts.ring, facts.session_no))
-            if not (self._ring_dir / (facts.ring + SUFFIX)).exists():
-                self._close_as_lost((facts.ring, facts.session_no), "the recorder was stopped")
+        for journals in by_session(list_journals(self._data_dir)).values():
+            while len(journals) > 1 and not holds_frames(journals[-1].path):  # a power cut took what was in it
+                journals.pop().path.unlink()
+            if not journals[-1].closed:
+                self._adopt(journals[-1])
+
+    def _adopt(self, journal: JournalFile) -> None:
+        first = next(read_journal(journal.path), None)
+        writer = JournalWriter(self._data_dir, journal.session_id, journal.part)
+        if writer.is_empty:  # the disk was full, or its writer killed: what belongs in is still in the ring
+            writer.close(finished=False)
+            writer.path.unlink()
+            return
+        if first is None or first.kind != RecordKind.OPENED:
+            told = {"session_id": journal.session_id}
+            log.warning("the journal holds nothing that could be recovered", extra=told)
+            self._finished.append(writer)
+            return
+        facts = msgspec.json.decode(first.data, type=_OpenedFacts)
+        self._journals[facts.ring, facts.session_no] = writer
+        if writer.ended:
+            self._ended.append((facts.ring, facts.session_no))
+        if not (self._ring_dir / (facts.ring + SUFFIX)).exists():
+            self._close_as_lost((facts.ring, facts.session_no), "the recorder was stopped")
 
     def drain(self) -> int:
         """Take what the rings hold now. Returns the number of records moved.
@@ -133,7 +158,35 @@ class Recorder:
             if key in self._journals:
                 self._finish(key)
         self._ended.clear()
+        self._begin_parts()
         return moved
+
+    def _begin_parts(self) -> None:
+        """Go on in a next part where a journal has become old or large. Only now, with all rings released.
+
+        What could not be read or written stays as it is: a long journal is no harm.
+        """
+        if not self._seal_seconds:
+            return
+        young = time.monotonic() - self._seal_seconds
+        due = [
+            key
+            for key, writer in self._journals.items()
+            if writer.has_news and (writer.started_at <= young or writer.size >= PART_BYTES)
+        ]
+        for key in due[:_ROLLS_AT_ONCE]:
+            writer = self._journals[key]
+            try:
+                self._journals[key] = writer.roll()
+            except (OSError, StoreError) as error:
+                if not self._parts_fail:
+                    log.warning("journals cannot go on in parts: %s", error)
+                self._parts_fail = True
+                return
+            self._parts_fail = False
+            with self._lock:
+                self._unsynced.discard(writer)
+                self._finished.append(writer)
 
     def _check_disk(self) -> None:
         disk = os.statvfs(self._data_dir)

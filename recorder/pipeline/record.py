@@ -1,6 +1,7 @@
 """The recorder process: drains the rings into journals, and nothing else.
 
     ring of a worker ──► journal/<session>.journal ──► (closed) journal/<session>.closed.journal
+                                   └──► (every `seal_seconds`) journal/<session>.00001.journal, and so on
 
 One process a store, by a lock. It releases a ring's space when the journal has the records (so a kill of any process
 loses nothing: what is not in the journal is still in the ring) and syncs journals to the disk every `sync_seconds`
@@ -41,6 +42,7 @@ log = logging.getLogger(__name__)
 LOCK: Final = ".lock"
 POLL_SECONDS: Final = 0.25  # each poll costs a write for every session that spoke: fewer are larger
 SYNC_SECONDS: Final = 1.0
+SEAL_SECONDS: Final = 45.0
 DISK_FLOOR_BYTES: Final = 512 << 20
 _RETRY_SECONDS: Final = 1.0
 _SAY_AGAIN_SECONDS: Final = 60.0
@@ -108,6 +110,7 @@ def run(
     parent_fd: int,
     *,
     sync_seconds: float = SYNC_SECONDS,
+    seal_seconds: float = SEAL_SECONDS,
     disk_floor_bytes: int = DISK_FLOOR_BYTES,
     counters: Counters | None = None,
 ) -> None:
@@ -121,7 +124,7 @@ def run(
     lock = _wait_for_lock(data_dir, ring_dir, stopped, counters)
     if lock is None:
         return
-    recorder = Recorder(data_dir, ring_dir, counters, disk_floor_bytes)
+    recorder = Recorder(data_dir, ring_dir, counters, disk_floor_bytes, seal_seconds)
     done = threading.Event()
     syncer = threading.Thread(target=_keep_syncing, args=(recorder, done, sync_seconds, counters))
     syncer.start()
@@ -209,6 +212,7 @@ def main() -> int:
     parser.add_argument("ring_dir", type=Path)
     parser.add_argument("parent_fd", type=int)
     parser.add_argument("--sync-seconds", type=float, default=SYNC_SECONDS)
+    parser.add_argument("--seal-seconds", type=float, default=SEAL_SECONDS)
     parser.add_argument("--disk-floor-bytes", type=int, default=DISK_FLOOR_BYTES)
     options = vars(parser.parse_args())
     gc.freeze()

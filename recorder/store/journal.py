@@ -136,6 +136,7 @@ class JournalWriter:
         data_dir: the store.
         session_id: whose.
         part: which of its journals.
+        hidden: begin it anew, under a name that nobody looks for.
 
     Attributes:
         last_position: the ring position of the last record in it, -1 for none.
@@ -144,14 +145,16 @@ class JournalWriter:
         started_at: when it was opened, on the monotonic clock, in seconds.
     """
 
-    def __init__(self, data_dir: Path, session_id: str, part: int = 0) -> None:
+    def __init__(self, data_dir: Path, session_id: str, part: int = 0, *, hidden: bool = False) -> None:
         directory = journal_directory(data_dir)
         self.session_id = session_id
         self.part = part
-        self.path = directory / journal_name(session_id, part)
+        self.path = directory / (("." if hidden else "") + journal_name(session_id, part))
         self.started_at = time.monotonic()
         self._rolled = False
-        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._facts_end = len(MAGIC)
+        anew = os.O_TRUNC if hidden else 0
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | anew, 0o600)
         self.last_position = -1
         self.ended = False
         self.size = os.fstat(self._fd).st_size
@@ -169,6 +172,8 @@ class JournalWriter:
     def _recover(self) -> None:
         tail = JournalTail(self.path)
         for position, record in tail.frames():
+            if self.last_position < 0 and record.kind == RecordKind.OPENED:
+                self._facts_end = len(MAGIC) + _HEADER + len(record.data)
             self.last_position = max(self.last_position, position)
             self.ended = record.kind == RecordKind.CLOSED
         if tail.offset < self.size:
@@ -203,6 +208,11 @@ class JournalWriter:
         """Whether it holds no record."""
         return self.size <= len(MAGIC)
 
+    @property
+    def has_news(self) -> bool:
+        """Whether it holds more than the facts that it begins with."""
+        return self.size > self._facts_end
+
     def begin_sync(self) -> None:
         """Have the disk begin with what `sync` waits for.
 
@@ -229,13 +239,19 @@ class JournalWriter:
             StoreError: its first frame is damaged: likewise.
         """
         first = self._facts()
-        path = self.path.with_name(journal_name(self.session_id, self.part + 1))
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_bytes(MAGIC + encode_frame(self.last_position, first.at_ns, RecordKind.OPENED, first.data))
-        temporary.chmod(0o600)
-        temporary.rename(path)
+        following = JournalWriter(self.path.parent.parent, self.session_id, self.part + 1, hidden=True)
+        path = following.path
+        try:
+            following.write(encode_frame(self.last_position, first.at_ns, RecordKind.OPENED, first.data))
+            following.path = path.with_name(journal_name(self.session_id, self.part + 1))
+            path.rename(following.path)  # from here on it is the one that goes on: nothing may fail any more
+        except OSError:
+            following.close(finished=False)
+            raise
+        following.last_position = self.last_position
+        following._facts_end = following.size
         self._rolled = True
-        return JournalWriter(path.parent.parent, self.session_id, self.part + 1)
+        return following
 
     def _facts(self) -> Record:
         length = _FRAME.unpack(os.pread(self._fd, _HEADER, len(MAGIC)))[1]

@@ -257,16 +257,18 @@ def test_records_of_the_part_before_are_not_read_twice(tmp_path: Path) -> None:
     assert chain(tmp_path) == [FACTS, *RECORDS]
 
 
-def test_a_full_disk_leaves_the_old_part_going(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_old_part_going(tmp_path: Path) -> None:
     writer = rolled(tmp_path)
 
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="No space left"):
-        writer.roll()
-    monkeypatch.undo()
+    for room, name in ((os, "open"), (os, "pwritev"), (Path, "rename")):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(room, name, full)
+            with pytest.raises(OSError, match="No space left"):
+                writer.roll()
+        assert len(list_journals(tmp_path)) == 4
     more = Record(RecordKind.SERVER_BYTES, 5, b"more")
     put(writer, 10**6, more)
     assert chain(tmp_path) == [FACTS, *RECORDS, more]
@@ -293,3 +295,17 @@ def test_reading_goes_on_where_another_reader_was(tmp_path: Path) -> None:
     assert second.read() == RECORDS[5:6]
     for tail in (first, second):
         tail.close()
+
+
+def test_a_writer_knows_whether_it_holds_more_than_the_facts(tmp_path: Path) -> None:
+    (tmp_path / "journal").mkdir()
+    writer = JournalWriter(tmp_path, "s1")
+    put(writer, 0, FACTS)
+    put(writer, 40, RECORDS[0])
+    following = writer.roll()
+    assert (writer.has_news, following.has_news) == (True, False)
+    again = JournalWriter(tmp_path, "s1", 1)
+    assert (again.has_news, again.last_position) == (False, 40)
+    put(following, 80, RECORDS[1])
+    assert following.has_news
+    assert JournalWriter(tmp_path, "s1", 1).has_news
