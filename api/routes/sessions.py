@@ -19,8 +19,7 @@ from dashboards.queries import EventFilter, SessionFilter, parsed, records, rows
 from recorder.analytics.registry import shown_models
 from recorder.errors import EventNotFoundError
 from recorder.pipeline.catalog import Catalog
-from recorder.projection.conversation import project
-from recorder.protocol.envelope import RecordedEvent
+from recorder.pipeline.timetravel import conversation_at
 
 Reference = Annotated[str, Path(description="A prefix of the session's id, the server's sess_… id, or `last`.")]
 Position = Annotated[int, Path(ge=0, description="The event's position in the session.")]
@@ -124,10 +123,8 @@ def _add_conversation(routes: APIRouter, store: Store) -> None:
     ) -> Conversation:
         """The conversation as it stood right after a position: items, configuration, what was in flight."""
         catalog = store.catalog()
-        frame = catalog.events(catalog.resolve(reference))
-        return Conversation.model_validate(
-            msgspec.to_builtins(project(map(_recorded, frame.iter_rows(named=True)), at))
-        )
+        state = conversation_at(catalog, catalog.resolve(reference), at)
+        return Conversation.model_validate(msgspec.to_builtins(state))
 
 
 def _add_rows(routes: APIRouter, store: Store, name: str) -> None:
@@ -156,9 +153,3 @@ def _event(catalog: Catalog, row: dict[str, Any], *, audio: bool) -> Event:
     if audio and text is not None:
         text = catalog.message(row["session_id"], row["position"]).decode("utf-8", "replace")
     return Event(**(row | {"payload": parsed(text)}))
-
-
-def _recorded(row: dict[str, Any]) -> RecordedEvent:
-    """A row as the projection takes it: without its parts, which it does not read."""
-    at = row.pop("recorded_at")
-    return RecordedEvent(recorded_at_ns=None if at is None else round(at.timestamp() * 1e9), **row)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -62,28 +63,38 @@ def iso_time(unix_ns: int) -> str:
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """A moment of a session that a user named: by position, or by seconds since the session opened."""
+    """A moment of a session that a user named: by position, by seconds since it opened, or by the time on the clock."""
 
     position: int | None = None
     seconds: float = 0.0
+    at_ns: int | None = None
 
 
 def parse_moment(text: str) -> Moment:
-    """Read what `--at` and `--from` take: `42` is a position, `+3.5` seconds.
+    """Read what `--at` and `--from` take: `42` is a position, `+3.5` seconds, `2026-01-31T12:00:05.5` a time.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: it is none of these.
     """
     if re.fullmatch(r"[0-9]{1,18}", text):
         return Moment(position=int(text))
     if re.fullmatch(r"\+[0-9]{1,9}(\.[0-9]*)?s?", text):
         return Moment(seconds=float(text.strip("+s")))
+    try:
+        if re.match(r"\d{4}-\d\d-\d\d[T ]\d", text):
+            time = datetime.fromisoformat(text)
+            since_1970 = (time if time.tzinfo else time.replace(tzinfo=UTC)) - datetime.fromtimestamp(0, UTC)
+            return Moment(at_ns=since_1970 // timedelta(microseconds=1) * 1000)
+    except (ValueError, OverflowError):
+        pass
     raise UsageError(
-        f"{text!r} is no moment of a session", hint="Give a position (42) or seconds since its start (+3.5)."
+        f"{text!r} is no moment of a session",
+        hint="Give a position (42), seconds since its start (+3.5), or a time (2026-01-31T12:00:05.5, UTC if it names "
+        "no zone).",
     )
 
 
-def position_at(moment: Moment, events: list[RecordedEvent]) -> int:
+def position_at(moment: Moment, events: Sequence[RecordedEvent]) -> int:
     """The last position at or before a moment.
 
     Args:
@@ -92,14 +103,16 @@ def position_at(moment: Moment, events: list[RecordedEvent]) -> int:
 
     Raises:
         EventNotFoundError: the session has no such position.
-        UsageError: seconds were asked of a session without times.
+        UsageError: a time was asked of a session without times.
     """
     if moment.position is not None:
         if moment.position > events[-1].position:
             raise EventNotFoundError(events[-1].session_id, moment.position)
         return moment.position
-    if not is_timed(events):
+    if moment.at_ns is not None:
+        limit, times = float(moment.at_ns), [(event.position, event.recorded_at_ns) for event in events]
+    else:
+        limit, times = moment.seconds * 1e9, [(event.position, event.monotonic_ns) for event in events]
+    if all(time is None for _, time in times):
         raise UsageError("this session carries no times", hint="Give a position, as `recorder show` lists them.")
-    limit = moment.seconds * 1e9
-    within = (event.position for event in events if event.monotonic_ns is not None and event.monotonic_ns <= limit)
-    return max(within, default=events[0].position)
+    return max((position for position, time in times if time is not None and time <= limit), default=times[0][0])

@@ -70,10 +70,11 @@ def replay(
 def _from(moment: Moment, events: list[RecordedEvent]) -> tuple[list[RecordedEvent], float]:
     """What is left to play from a moment on, and the second at which playing starts."""
     position = position_at(moment, events)
-    if moment.position is None:
-        return [event for event in events if event.position > position], moment.seconds
     times = [event.monotonic_ns for event in events if event.position <= position and event.monotonic_ns is not None]
-    return [event for event in events if event.position >= position], max(times, default=0) / 1e9
+    reached = max(times, default=0) / 1e9
+    if moment.position is not None:
+        return [event for event in events if event.position >= position], reached
+    return [event for event in events if event.position > position], reached if moment.at_ns else moment.seconds
 
 
 def _paced(schedule: Iterable[Entry[T]], start: float, speed: float, max_idle: float | None) -> Iterable[Entry[T]]:

@@ -24,6 +24,7 @@ EXAMPLES = (
     ("recorder show last", "the timeline of the session opened last"),
     ("recorder show 0199c2f1 --transcript", "who said what, and what was heard of it"),
     ("recorder show last --at +12.5", "the conversation 12.5 seconds into the session"),
+    ("recorder show last --at 2026-01-31T12:00:05", "the same at a time on the clock"),
     ("recorder show last --at 42 --json", "the same after event 42, for a program"),
 )
 
@@ -35,7 +36,7 @@ def show(
     transcript: Annotated[bool, typer.Option("--transcript", help="Show the conversation instead of events.")] = False,
     at: Annotated[
         str | None,
-        typer.Option(metavar="MOMENT", help="Show the state there: a position (`42`), or seconds (`+12.5`)."),
+        typer.Option(metavar="MOMENT", help="Show the state there: a position (`42`), seconds (`+12.5`), or a time."),
     ] = None,
     every: Annotated[
         bool,

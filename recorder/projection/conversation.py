@@ -38,19 +38,25 @@ class Conversation:
         response = self._fold.response_of.get(item_id)
         return [] if response is None else response.playback.spans(item_id)
 
+    def advance(self, position: int, at_ns: int | None) -> None:
+        """Move on to a position and its monotonic time, past events that change nothing."""
+        fold = self._fold
+        fold.position = position
+        if at_ns is not None:
+            fold.at_ns = max(fold.at_ns or 0, at_ns)
+
     def apply(self, event: RecordedEvent) -> None:
         """Take in one event. Events come in order of position."""
         fold = self._fold
-        fold.position = event.position
-        if event.monotonic_ns is not None:
-            fold.at_ns = max(fold.at_ns or 0, event.monotonic_ns)
+        self.advance(event.position, event.monotonic_ns)
         if event.type is None:
             return
         if event.direction == "server" and event.type.startswith("response."):
             fold.attribute(event)
-        handler = HANDLERS.get((event.direction, canonical(event.type)))
+        name = canonical(event.type)
+        handler = HANDLERS.get((event.direction, name))
         if handler is not None:
-            handler(fold, event, payload.read(event.payload))
+            handler(fold, event, {} if name in fold_content.BLIND else payload.read(event.payload))
 
     def state(self) -> ConversationState:
         """The state right after the last event applied; independent of later ones."""
@@ -71,6 +77,13 @@ class Conversation:
             uncommitted_audio_ms=fold.input.uncommitted_ms,
             closed=fold.closed,
         )
+
+
+def heeds(direction: str, name: str | None) -> bool:
+    """Whether events of this sender and wire name can change more than position and time."""
+    if name is None:
+        return False
+    return (direction, canonical(name)) in HANDLERS or (direction == "server" and name.startswith("response."))
 
 
 def project(events: Iterable[RecordedEvent], at: int | None = None) -> ConversationState:
@@ -113,14 +126,14 @@ def _settled(item: Item, fold: Fold, shown: dict[str, float]) -> Item:
     item_id = item.id or ""
     settled.interrupted = item.truncated or item_id in fold.interrupted
     response = fold.response_of.get(item_id)
-    if item.role == "user" or not (item.audio_ms or item_id in shown):
+    if item.role == "user":
         return settled
     most = item.audio_ms or float("inf")
     if item.audio_end_ms is not None:
         settled.heard_ms = min(max(item.audio_end_ms, 0.0), most)
     elif item_id in shown:
         settled.heard_ms, settled.heard_estimated = min(shown[item_id], most), True
-    elif response is not None and fold.at_ns is not None:
+    elif item.audio_ms and response is not None and fold.at_ns is not None:
         settled.heard_ms, settled.heard_estimated = response.playback.heard_ms(item_id, fold.at_ns), True
     return settled
 

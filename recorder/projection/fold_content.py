@@ -59,7 +59,7 @@ def _text(fold: Fold, event: RecordedEvent, message: Object) -> None:
         fold.finished.add(key)
 
 
-def _audio(fold: Fold, event: RecordedEvent, message: Object) -> None:
+def _audio(fold: Fold, event: RecordedEvent, _message: Object) -> None:
     response = fold.responses.of(event)
     if response is not None and not response.speaks:
         fold.responses.speaks(response)
@@ -68,7 +68,8 @@ def _audio(fold: Fold, event: RecordedEvent, message: Object) -> None:
         response.playback.add(item.id if item else None, event.monotonic_ns, event.audio_ms)
     if item is None or not event.audio_ms:
         return
-    part = part_at(item, json.index(message, "content_index"))
+    place = event.content_index or 0
+    part = part_at(item, place if 0 <= place < json.MOST_INDEX else 0)
     part.audio_ms = (part.audio_ms or 0.0) + event.audio_ms
     item.audio_ms = (item.audio_ms or 0.0) + event.audio_ms
 
@@ -90,6 +91,9 @@ def _arguments(fold: Fold, event: RecordedEvent, message: Object) -> None:
     item.arguments = item.arguments if whole is None else whole
     fold.finished.add(key)
 
+
+BLIND: Final = frozenset({"response.output_audio.delta"})
+"""Canonical types whose handlers need no payload: all is in the event's columns, and they are many."""
 
 HANDLERS: Final[Handlers] = {
     ("server", "response.content_part.added"): _part,

@@ -7,11 +7,14 @@ value where it has the expected kind, and "nothing" where it has not, so that th
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from recorder.protocol.fields import read_object
+
+MOST_INDEX: Final = 1000
+"""Content indexes from here on are no indexes: parts are made up to them."""
 
 Object = dict[str, Any]
 """A JSON object as decoded."""
@@ -55,7 +58,7 @@ def number(source: Object, key: str) -> float | None:
 def index(source: Object, key: str) -> int:
     """The small whole number under `key`, else 0 (indexes are left out by some servers)."""
     value = source.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1000 else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST_INDEX else 0
 
 
 def child(source: Object, key: str) -> Object:

@@ -196,6 +196,7 @@ def read(
     session_id: str | None = None,
     after: int = -1,
     until: int | None = None,
+    columns: Sequence[str] | None = None,
 ) -> pa.Table | None:
     """The rows of one data set among a manifest's files, or None where it has none.
 
@@ -206,6 +207,7 @@ def read(
         session_id: whose rows, where the files hold those of several sessions; None for all.
         after: only rows whose position is greater (for data sets that have positions).
         until: only rows whose position is not greater.
+        columns: only these, which every format version stores as they are (`recorded_at` is none); None for all.
 
     Raises:
         StoreError: a file is missing or damaged.
@@ -216,14 +218,20 @@ def read(
         filters.append(("position", "<=", until))
     if session_id is not None:
         filters.append(("session_id", "=", session_id))
-    tables = [_read_file(data_dir / file.path, data_set, filters) for file in files if file.data_set == data_set]
+    chosen = (file for file in files if file.data_set == data_set)
+    tables = [_read_file(data_dir / file.path, data_set, filters, columns) for file in chosen]
     return pa.concat_tables(tables, promote_options="default") if tables else None
 
 
-def _read_file(path: Path, data_set: str, filters: list[tuple[str, str, Any]]) -> pa.Table:
+def _read_file(
+    path: Path, data_set: str, filters: list[tuple[str, str, Any]], columns: Sequence[str] | None
+) -> pa.Table:
     with reading(path):
         version = checked_version(path, pq.read_metadata(path))
-        stored = pq.read_table(path, partitioning=None, filters=filters or None)
+        wanted = None if columns is None else list(columns)
+        stored = pq.read_table(path, partitioning=None, filters=filters or None, columns=wanted)
+        if columns is not None:
+            return stored
         rows = upcast.table(data_set, stored, version, to=FORMAT_VERSION)
         return stored_form.expand(rows) if data_set in _OF_EVENTS else rows
 
@@ -243,6 +251,7 @@ def read_events(
     session_id: str | None = None,
     after: int = -1,
     until: int | None = None,
+    columns: Sequence[str] | None = None,
 ) -> pa.Table:
     """A session's events, audio appends included, in the order of their positions.
 
@@ -252,15 +261,17 @@ def read_events(
         session_id: whose rows, where the files hold those of several sessions.
         after: only positions greater than this.
         until: only positions up to this.
+        columns: only these, as in `read`, with `position`; None for all.
 
     Raises:
         StoreError: a file is missing or damaged, or of a newer version.
     """
     tables = [
-        read(data_dir, files, data_set, session_id=session_id, after=after, until=until)
+        read(data_dir, files, data_set, session_id=session_id, after=after, until=until, columns=columns)
         for data_set in ("events", "appends")
     ]
-    return concat([EVENTS.empty_table(), *(table for table in tables if table is not None)]).sort_by("position")
+    empty = EVENTS.empty_table() if columns is None else EVENTS.empty_table().select(list(columns))
+    return concat([empty, *(table for table in tables if table is not None)]).sort_by("position")
 
 
 def read_parts(

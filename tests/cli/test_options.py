@@ -37,9 +37,14 @@ def test_moments() -> None:
     assert parse_moment("42") == Moment(position=42)
     assert parse_moment("+3.5") == Moment(seconds=3.5)
     assert parse_moment("+12s") == Moment(seconds=12.0)
+    noon = 1_769_860_800_500_000_000
+    assert parse_moment("2026-01-31T12:00:00.5") == Moment(at_ns=noon)
+    assert parse_moment("2026-01-31 13:00:00.5+01:00") == Moment(at_ns=noon)
 
 
-@pytest.mark.parametrize("text", ["", "-1", "3.5", "+", "+x", "٤٢", "1e3", "+1e3", "9" * 30])
+@pytest.mark.parametrize(
+    "text", ["", "-1", "3.5", "+", "+x", "٤٢", "1e3", "+1e3", "9" * 30, "2026-01-31", "2026-01-32T12:00"]
+)
 def test_moments_refuse_anything_else(text: str) -> None:
     with pytest.raises(UsageError, match="no moment"):
         parse_moment(text)

@@ -74,6 +74,11 @@ def test_the_state_at_a_moment(run: Run) -> None:
     )
 
 
+@pytest.mark.parametrize("moment", ["59", "+2.5", "2026-09-21T14:13:22.5", "2026-09-21T16:13:22.500001+02:00"])
+def test_a_moment_is_a_position_seconds_or_a_time(run: Run, moment: str) -> None:
+    assert json.loads(run("show", "sess_voice", "--at", moment, "--json").stdout)["position"] == 59
+
+
 def test_json_of_events_transcript_and_state(run: Run) -> None:
     events = json.loads(run("show", "sess_voice", "--json").stdout)
     assert [event["position"] for event in events] == list(range(69))

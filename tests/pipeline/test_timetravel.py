@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from recorder.errors import SessionNotFoundError
+from recorder.pipeline.catalog import Catalog
+from recorder.pipeline.seal import seal_all
+from recorder.pipeline.timetravel import conversation_at
+from recorder.projection.conversation import project
+from tests.pipeline.conftest import Journal
+
+SPEECH = {"type": "input_audio_buffer.speech_started", "item_id": "u", "audio_start_ms": 0}
+APPEND = {"type": "input_audio_buffer.append", "audio": "AAAA" * 320}
+TRANSLATE = {"type": "session.input_audio_buffer.append", "audio": "AAAA" * 320}
+STRANGE = {"type": "something.new", "item_id": "x"}
+ITEM = {"type": "conversation.item.added", "previous_item_id": None, "item": {"id": "u", "type": "message"}}
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_every_position_is_as_the_fold_of_all_events_up_to_it(
+    data_dir: Path, new_journal: Callable[..., Journal], sealed: bool
+) -> None:
+    journal = new_journal().turn()
+    for message in (APPEND, APPEND, SPEECH, TRANSLATE, STRANGE, APPEND, {"type": "input_audio_buffer.commit"}, APPEND):
+        (journal.server if message in (SPEECH, STRANGE) else journal.client)(message)
+    journal.server({"type": "input_audio_buffer.committed", "item_id": "u"}).server(ITEM).closed()
+    if sealed:
+        seal_all(data_dir)
+    with Catalog(data_dir) as catalog:
+        events = catalog.recorded_events(journal.session_id)
+        for position in range(len(events)):
+            assert conversation_at(catalog, journal.session_id, position) == project(events, position)
+        whole = conversation_at(catalog, journal.session_id)
+        assert (whole.position, whole.closed) == (len(events) - 1, True)
+        assert next(item.audio_ms for item in whole.items if item.id == "u") == pytest.approx(80, abs=1)
+        assert conversation_at(catalog, journal.session_id, 10_000) == whole
+        assert conversation_at(catalog, journal.session_id, -1).items == []
+
+
+def test_no_session_is_an_error(data_dir: Path, new_journal: Callable[..., Journal]) -> None:
+    new_journal().turn().closed()
+    with Catalog(data_dir) as catalog, pytest.raises(SessionNotFoundError):
+        conversation_at(catalog, "no such", 1)
