@@ -5,8 +5,11 @@
     DATA/manifests/date=YYYY-MM-DD/<name>.json               written last: what it names exists, nothing else does
     DATA/quarantine/<session>.journal, .txt                  journals that could not be sealed, and why
     DATA/write.lock                                          held while segments are written
+    DATA/rewrite.lock                                        held while stored sessions are changed
+    DATA/audit.jsonl                                         what was erased, pruned and redacted, and when
 
-A name is a session's id, that and a part's number (`<session>.00003`), or `compact-<digest>`.
+A name is a session's id, that and a part's number (`<session>.00003`), or `compact-<digest>`, whose data files are
+numbered (`compact-<digest>.00000`).
 A file appears whole or not at all: it is written under a temporary name, synced, and renamed.
 """
 
@@ -24,7 +27,7 @@ from recorder.errors import StoreError
 from recorder.store.journal import journal_directory
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_NAME: Final = re.compile(rf"{_UUID.pattern}(\.\d{{5,}})?|compact-[0-9a-f]{{8,64}}")
+_NAME: Final = re.compile(rf"({_UUID.pattern}|compact-[0-9a-f]{{8,64}})(\.\d{{5,}})?")
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 COMPACT: Final = "compact-"
@@ -132,11 +135,15 @@ def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """
     temporary = path.with_name(f".{path.name}.tmp")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(fd)
-    temporary.replace(path)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(fd)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def sync_file(path: Path) -> None:
@@ -160,9 +167,29 @@ def locked(data_dir: Path) -> Iterator[None]:
 
     Two sealers at once would otherwise put one's file under the other's checksum.
     """
-    fd = os.open(data_dir / "write.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with _flock(data_dir / "write.lock"):
+        yield
+
+
+@contextmanager
+def rewriting(data_dir: Path, *, wait: bool = True) -> Iterator[None]:
+    """Be the only one who replaces manifests of closed sessions: compaction, pruning, erasing and the like.
+
+    That takes a while, and sealing goes on meanwhile: only the commit itself is made under `locked`, which is always
+    taken second.
+
+    Raises:
+        BlockingIOError: somebody else is at it, and not to `wait`.
+    """
+    with _flock(data_dir / "rewrite.lock", 0 if wait else fcntl.LOCK_NB):
+        yield
+
+
+@contextmanager
+def _flock(path: Path, how: int = 0) -> Iterator[None]:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        fcntl.flock(fd, fcntl.LOCK_EX | how)
         yield
     finally:
         os.close(fd)
