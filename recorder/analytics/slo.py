@@ -278,10 +278,8 @@ def evaluate_all(slos: Sequence[Slo], query: Query, now: datetime) -> list[Repor
 
 def _counts(slo: Slo, query: Query, windows: Sequence[str], now: datetime) -> dict[str, tuple[int, int]]:
     good = "value <= ?" if slo.at_most is not None else "value >= ?"
-    conditions, values = (
-        ["value IS NOT NULL", "happened_at <= ?", "happened_at > ?"],
-        [now, now - max(map(span, windows))],
-    )
+    conditions = ["value IS NOT NULL", "happened_at <= ?", "happened_at > ?"]
+    values: list[Any] = [now, now - max(map(span, windows))]
     for key, value in slo.where.items():
         if key.startswith(_LABEL):
             conditions.append("json_extract_string(labels, ?) = ?")
