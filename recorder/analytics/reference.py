@@ -29,11 +29,11 @@ an event everywhere.
 **The playback model.** Nobody on the wire sees the loudspeaker. Where a client does not tell what was heard, it is
 reckoned as if the client played each response from its first audio delta on, in real time, waiting whenever its buffer
 is empty, and stopped at once when the user cut in. Responses that overlap play side by side, each on its own; what cuts
-in stops the one of the conversation that was the last to begin. `output_audio_buffer.*` events replace the model where a
-connection shows them.
+in stops the one of the conversation that was the last to begin. `output_audio_buffer.*` events replace the model where
+a connection shows them.
 
-**What cannot be** is not believed, so that no sum is spoilt by it: token counts below 0 or above a hundred million, marks in
-the audio below 0 or beyond a day, times that run backwards. Such a number is NULL.
+**What cannot be** is not believed, so that no sum is spoilt by it: token counts below 0 or above a hundred million,
+marks in the audio below 0 or beyond a day, times that run backwards. Such a number is NULL.
 
 **Out-of-band responses** (`conversation: none`) have rows like any other, marked `out_of_band`, and are left out of
 turns, latency figures and interruption counts. Their tokens are billed, so the token sums include them.

@@ -1,10 +1,13 @@
-WITH items AS (
+WITH items AS MATERIALIZED (
   SELECT session_id, position, at_ns, direction, type, response_id, body -> '$.item' AS item, item_id
-  FROM wire_events
-  WHERE (body ->> '$.item.type') IN ('mcp_list_tools', 'mcp_call', 'mcp_approval_request', 'mcp_approval_response')
-    AND type IN (
+  FROM (
+    FROM wire_events
+    WHERE type IN (
       'conversation.item.create', 'conversation.item.added', 'conversation.item.created', 'conversation.item.done',
       'response.output_item.added', 'response.output_item.done')
+  ) AS about_items
+  WHERE body ->> '$.item.type' IN (
+    'mcp_list_tools', 'mcp_call', 'mcp_approval_request', 'mcp_approval_response')
 ),
 described AS (
   SELECT

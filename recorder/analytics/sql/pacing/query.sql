@@ -5,13 +5,6 @@ WITH appends AS (
   FROM input_audio
   WHERE is_append
 ),
-waits AS (
-  SELECT
-    *,
-    lag_ns - max(lag_ns) OVER (
-      PARTITION BY session_id ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS wait_ns
-  FROM appends
-),
 merged AS (
   SELECT
     session_id,
@@ -21,12 +14,36 @@ merged AS (
     max(position) AS last_append_position,
     sum(audio_ms) - arg_max(audio_ms, position) AS paced_ms,
     (max(at_ns) - min(at_ns)) / 1e6 AS span_ms,
-    count(*) FILTER (wait_ns >= 5e8) AS gap_count,
-    coalesce(sum(wait_ns) FILTER (wait_ns >= 5e8), 0) / 1e6 AS gap_ms,
-    max(wait_ns) FILTER (wait_ns >= 5e8) / 1e6 AS longest_gap_ms,
-    arg_max(position, wait_ns) FILTER (wait_ns >= 5e8) AS longest_gap_position
-  FROM waits
+    max(lag_ns) - arg_min(lag_ns, position) AS grown_ns
+  FROM appends
   GROUP BY session_id
+),
+-- Most clients stream without a gap: they need no second look.
+waits AS (
+  SELECT
+    appends.session_id, appends.position,
+    appends.lag_ns - max(appends.lag_ns) OVER (
+      PARTITION BY appends.session_id ORDER BY appends.position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    ) AS wait_ns
+  FROM appends
+  SEMI JOIN (FROM merged WHERE grown_ns >= 5e8) AS grown ON grown.session_id = appends.session_id
+),
+gaps AS (
+  SELECT
+    session_id,
+    count(*) AS gap_count,
+    sum(wait_ns) / 1e6 AS gap_ms,
+    max(wait_ns) / 1e6 AS longest_gap_ms,
+    arg_max(position, wait_ns) AS longest_gap_position
+  FROM waits
+  WHERE wait_ns >= 5e8
+  GROUP BY session_id
+),
+summed AS (
+  SELECT merged.*, coalesce(gaps.gap_count, 0) AS gap_count, coalesce(gaps.gap_ms, 0) AS gap_ms,
+    gaps.longest_gap_ms, gaps.longest_gap_position
+  FROM merged
+  LEFT JOIN gaps ON gaps.session_id = merged.session_id
 )
 SELECT
   session_id,
@@ -41,4 +58,4 @@ SELECT
   longest_gap_position,
   first_append_position,
   last_append_position
-FROM merged
+FROM summed

@@ -2,7 +2,7 @@
 -- transcription the last that says something counts, and of a session's, which are running totals, the last. What cannot
 -- be counts as not told, so that it spoils no sum: a count below 0 or above a hundred million, a length above a million
 -- seconds.
-WITH said AS (
+WITH said AS MATERIALIZED (
   SELECT
     wire_events.session_id, wire_events.position, wire_events.at_ns, wire_events.recorded_at,
     CASE
@@ -34,7 +34,7 @@ detailed AS (
   FROM said
   WHERE usage IS NOT NULL
 ),
-told AS (
+told AS MATERIALIZED (
   SELECT
     * EXCLUDE (usage, input, output),
     usage ->> '$.type' AS usage_type,
