@@ -12,7 +12,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks import faults, machine, memory, workloads
+from benchmarks import faults, machine, memory, storage, workloads
 from benchmarks.bench import Bench
 from benchmarks.build import default_cache, mitmdump, prepare
 from benchmarks.candidates import DEFAULT_PEERS, PEERS
@@ -27,7 +27,10 @@ _PARTS: Final = (*_WORKLOADS, "memory", "faults")
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "parts", nargs="*", metavar="PART", help=f"what to measure: {', '.join(_PARTS)}, or all (default)"
+        "parts",
+        nargs="*",
+        metavar="PART",
+        help=f"what to measure: {', '.join(_PARTS)}, or all of these (default); or storage, by itself",
     )
     parser.add_argument("--rounds", type=int, default=3, help="of each case; figures are their medians (default 3)")
     parser.add_argument("--quick", action="store_true", help="one round of short windows: does it all work?")
@@ -108,6 +111,8 @@ def _run(bench: Bench, report: Report, parts: list[str], peers: list[str], advan
 def main() -> int:
     """Measure, print, write. Returns the exit code."""
     arguments = _arguments()
+    if arguments.parts == ["storage"]:
+        return 0 if storage.run(Console(), minutes=1 if arguments.quick else 10) else 1
     console = Console(stderr=True)
     try:
         if arguments.source:
