@@ -134,6 +134,16 @@ class StoreError(RecorderError):
     http_status = 503
 
 
+class DamagedManifestError(StoreError):
+    """A manifest cannot be read, so that it is not known what the store holds."""
+
+    def __init__(self, path: str, problem: object) -> None:
+        super().__init__(
+            f"{path} is damaged: {problem}", hint="`recorder verify` says what it held; move it away to go on without."
+        )
+        self.path = path
+
+
 class NewerFormatError(StoreError):
     """Data was written by a newer version of the recorder."""
 

@@ -21,7 +21,7 @@ from typing import Final
 
 import msgspec
 
-from recorder.errors import NewerFormatError, StoreError
+from recorder.errors import DamagedManifestError, NewerFormatError, StoreError
 from recorder.pipeline.commit import JOURNALS, Closing, commit, commit_part
 from recorder.pipeline.decoding import JournalDecoder, resume_of
 from recorder.protocol import checkpoint
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 """Called with how many are done, and of how many."""
 
+_NOT_THE_JOURNALS_FAULT: Final = (OSError, MemoryError, NewerFormatError, DamagedManifestError)
 _BATCH_JOURNALS: Final = 64
 _BATCH_BYTES: Final = 16 << 20
 
@@ -46,7 +47,7 @@ class SealReport(msgspec.Struct):
         sealed: ids of the sessions that are sealed now.
         parts: how many parts of running sessions are, too.
         quarantined: by session id, why its journal cannot be sealed; it lies in DATA/quarantine.
-        postponed: by session id, what stood in the way (a full disk, say); its journal lies where it was.
+        postponed: by session id, what stood in the way (a full disk, a damaged manifest); its journal stays.
         left: how many journals there was no time for.
         events: by direction, how many messages were sealed.
     """
@@ -173,7 +174,7 @@ def _closing(data_dir: Path, journal: JournalFile) -> Closing | None:
         if _is_sealed(data_dir, journal):
             return None  # another sealer was faster
         raise _missing(journal)
-    return Closing(found[0], tuple(part for part in parts if part is not None))
+    return Closing(found[0], tuple(part for part in parts if part is not None), journal.path)
 
 
 def _decode(data_dir: Path, journal: JournalFile) -> tuple[SessionTables, JournalDecoder, Manifest | None] | None:
@@ -221,7 +222,7 @@ def _seal_or_set_aside(data_dir: Path, journals: Sequence[JournalFile], report: 
         if len(journals) > 1:
             for journal in journals:
                 _seal_or_set_aside(data_dir, [journal], report)
-        elif isinstance(error, OSError | MemoryError | NewerFormatError):  # not the journal's fault
+        elif isinstance(error, _NOT_THE_JOURNALS_FAULT):
             report.postponed[journals[0].session_id] = str(error) or type(error).__name__
             log.warning("not sealed yet: %s", error, extra={"session_id": journals[0].session_id})
         else:

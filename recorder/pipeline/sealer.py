@@ -1,4 +1,4 @@
-"""The sealer process: turns finished journals into segments, as they come.
+"""The sealer process: turns finished journals into segments, as they come, those of running sessions too.
 
 A process of its own, at low priority: decoding must never make the recorder process late.
 """
@@ -11,14 +11,16 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from recorder import logs
 from recorder.errors import StoreError
 from recorder.pipeline.parent import Parent
 from recorder.pipeline.record import RecorderLock, ring_of
 from recorder.pipeline.seal import SealReport, seal_all
+from recorder.store import manifests
 from recorder.store.counters import (
     ERROR,
     EVENTS,
@@ -34,43 +36,106 @@ from recorder.store.counters import (
 log = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 0.25
+STOP_SECONDS: Final = 5.0
+FIRST_RETRY_SECONDS: Final = 1.0
+LAST_RETRY_SECONDS: Final = 60.0
 _NICENESS: Final = 10
 
 
 def run(data_dir: Path, parent_fd: int, counters: Counters | None = None) -> None:
-    """Seal until the supervisor has stopped the recorder process, or was killed and the recorder process has ended."""
+    """Seal until the supervisor has stopped the recorder process, or was killed and the recorder process has ended.
+
+    What is not sealed `STOP_SECONDS` after that is left to the next start, or to `recorder seal`.
+    """
     parent = Parent(parent_fd)
-    counters = counters or Counters()
+    sealer = Sealer(data_dir, counters or Counters())
     while True:
-        counters.set(HEARTBEAT, time.monotonic_ns())
         last_round = parent.stopped.is_set() and (parent.orderly or _recorder_has_ended(data_dir))
-        try:
-            _seal(data_dir, counters)
-        except OSError as error:
-            counters.add(ERROR, value="seal")
-            log.error("cannot seal now: %s; journals are kept", error)  # noqa: TRY400 - said
+        sealer.work(stopping=last_round)
         if last_round:
             return
         time.sleep(POLL_SECONDS) if parent.stopped.is_set() else parent.stopped.wait(POLL_SECONDS)
 
 
-def _seal(data_dir: Path, counters: Counters) -> None:
-    def progress(done: int, of: int) -> None:
-        counters.set(UNSEALED, of - done)
-        counters.set(HEARTBEAT, time.monotonic_ns())
+class Sealer:
+    """Seals what is finished, again and again. What is in the way of one session does not keep the others waiting.
 
-    began = time.monotonic()
-    report = seal_all(data_dir, progress)
-    counters.set(UNSEALED, len(report.postponed))
-    if report != SealReport():
-        counters.add_seconds(SEALING, time.monotonic() - began)
-    counters.add(SEALED, len(report.sealed))
-    counters.add(QUARANTINED, len(report.quarantined))
-    counters.add(ERROR, len(report.postponed), "seal")
-    for direction, count in report.events.items():
-        counters.add(EVENTS, count, direction)
-    for session_id in report.sealed:
-        log.info("sealed", extra={"session_id": session_id})
+    Args:
+        data_dir: the store.
+        counters: this process's.
+    """
+
+    def __init__(self, data_dir: Path, counters: Counters) -> None:
+        self._data_dir = data_dir
+        self._counters = counters
+        self._retries: dict[str, _Retry] = {}
+        self._replaced: list[tuple[float, tuple[str, ...]]] = []  # when their time has come; oldest first
+
+    def work(self, *, stopping: bool = False) -> None:
+        """One round.
+
+        Args:
+            stopping: it is the last: try everything, but not for long.
+        """
+        now = time.monotonic()
+        self._counters.set(HEARTBEAT, time.monotonic_ns())
+        waiting = {session_id for session_id, retry in self._retries.items() if retry.at > now and not stopping}
+        try:
+            report = seal_all(
+                self._data_dir, self._progress, skip=waiting, until=now + STOP_SECONDS if stopping else None
+            )
+            self._remove_replaced(report.sealed)
+        except (OSError, StoreError) as error:
+            self._counters.add(ERROR, value="seal")
+            log.error("cannot seal now: %s; journals are kept", error)  # noqa: TRY400 - said
+            return
+        self._count(report, time.monotonic() - now)
+        tried = {key: self._retries[key] for key in self._retries.keys() & report.postponed.keys()}
+        self._retries = {key: retry for key, retry in self._retries.items() if key in waiting}
+        for session_id in report.postponed:
+            pause = tried[session_id].pause * 2 if session_id in tried else FIRST_RETRY_SECONDS
+            pause = min(pause, LAST_RETRY_SECONDS)
+            self._retries[session_id] = _Retry(time.monotonic() + pause, pause)
+        self._counters.set(UNSEALED, len(self._retries) + report.left)
+        if stopping and report.left:
+            log.warning("%d journals are left to be sealed by the next start, or by `recorder seal`", report.left)
+
+    def _progress(self, done: int, of: int) -> None:
+        self._counters.set(UNSEALED, of - done + len(self._retries))
+        self._counters.set(HEARTBEAT, time.monotonic_ns())
+
+    def _count(self, report: SealReport, seconds: float) -> None:
+        if report != SealReport():
+            self._counters.add_seconds(SEALING, seconds)
+        self._counters.add(SEALED, len(report.sealed))
+        self._counters.add(QUARANTINED, len(report.quarantined))
+        self._counters.add(ERROR, len(report.postponed), "seal")
+        for direction, count in report.events.items():
+            self._counters.add(EVENTS, count, direction)
+        for session_id in report.sealed:
+            log.info("sealed", extra={"session_id": session_id})
+
+    def _remove_replaced(self, sealed: Sequence[str]) -> None:
+        """The manifests of parts, once nobody can be listing them any more who has not seen the one in their place.
+
+        Those that a sealer leaves which ends before are taken by the next compaction.
+        """
+        now = time.monotonic()
+        while self._replaced and self._replaced[0][0] <= now:
+            _, names = self._replaced.pop(0)
+            manifests.remove(self._data_dir, names)
+        for session_id in sealed:
+            path = manifests.find(self._data_dir, session_id)
+            names = manifests.read(path).replaces if path is not None else ()
+            if names:
+                self._replaced.append((now + manifests.GRACE_SECONDS, names))
+
+
+class _Retry(NamedTuple):
+    """When a session that could not be sealed is tried again, and how long it waits."""
+
+    at: float
+    pause: float
 
 
 def _recorder_has_ended(data_dir: Path) -> bool:

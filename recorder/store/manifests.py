@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from recorder.errors import NewerFormatError, StoreError
+from recorder.errors import DamagedManifestError, NewerFormatError
 from recorder.store import layout, upcast
 from recorder.store.schema import FORMAT_VERSION
 from recorder.store.segments import SegmentFile
@@ -87,7 +87,7 @@ def read(path: Path) -> Manifest:
 
     Raises:
         FileNotFoundError: there is none.
-        StoreError: it is damaged.
+        DamagedManifestError: it cannot be read.
         NewerFormatError: a newer version wrote it.
     """
     text = path.read_bytes()
@@ -99,7 +99,7 @@ def read(path: Path) -> Manifest:
             return msgspec.json.decode(text, type=Manifest)
         return msgspec.convert(upcast.manifest(msgspec.json.decode(text), version, to=FORMAT_VERSION), Manifest)
     except msgspec.MsgspecError as error:
-        raise StoreError(f"{path} is damaged: {error}", hint="Move it away; its session is lost to queries.") from error
+        raise DamagedManifestError(str(path), error) from error
 
 
 def find(data_dir: Path, session_id: str) -> Path | None:
@@ -111,7 +111,7 @@ def find_all(data_dir: Path, session_ids: Iterable[str]) -> dict[str, Path]:
     """The paths of the manifests that hold these closed sessions, by id; those that are not sealed are left out.
 
     Raises:
-        StoreError: a compacted manifest is damaged, or of a newer version.
+        DamagedManifestError, NewerFormatError: a compacted manifest cannot be read.
     """
     wanted = set(session_ids)
     found: dict[str, Path] = {}
@@ -132,6 +132,16 @@ def find_part(data_dir: Path, session_id: str, part: int) -> Manifest | None:
         with contextlib.suppress(FileNotFoundError):
             return read(directory / name)
     return None
+
+
+def remove(data_dir: Path, names: Iterable[str]) -> None:
+    """Remove manifests that have been replaced for `GRACE_SECONDS`, and whose files others name or nobody needs."""
+    with layout.locked(data_dir):
+        gone = [directory / (name + _SUFFIX) for directory in _dates(data_dir) for name in names]
+        gone = [path for path in gone if path.exists()]
+        for path in gone:
+            path.unlink()
+        layout.sync_directories(path.parent for path in gone)
 
 
 def _compacted(directory: Path) -> list[Path]:
@@ -156,7 +166,7 @@ def list_manifests(data_dir: Path) -> list[Manifest]:
     """Every manifest that counts and holds closed sessions, by name.
 
     Raises:
-        StoreError: a manifest is damaged, or of a newer version.
+        DamagedManifestError, NewerFormatError: a manifest cannot be read.
     """
     cache = ManifestCache(data_dir)
     cache.refresh()
@@ -243,7 +253,7 @@ class ManifestCache:
         """Take in what changed since the last call; whether anything did.
 
         Raises:
-            StoreError: a manifest is damaged, or of a newer version.
+            DamagedManifestError, NewerFormatError: a manifest cannot be read.
         """
         paths = _dates(self._data_dir)
         gone = self._days.keys() - set(paths)
