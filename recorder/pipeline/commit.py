@@ -35,10 +35,17 @@ class Closing(NamedTuple):
     Attributes:
         tables: its rows, without those of its sealed parts.
         parts: the manifests of its sealed parts, in order.
+        journal: what the rows were read from; once it is gone, the session was sealed or erased meanwhile.
     """
 
     tables: SessionTables
     parts: tuple[Manifest, ...] = ()
+    journal: Path | None = None
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether nobody has removed it meanwhile; to be asked under the lock."""
+        return self.journal is None or self.journal.exists()
 
     def events(self, data_dir: Path) -> Any:
         """All its events: what the models see."""
@@ -87,7 +94,7 @@ def commit(data_dir: Path, sessions: Sequence[Closing]) -> list[str]:
     layout.create(data_dir)
     with layout.locked(data_dir):
         sealed = manifests.find_all(data_dir, ids)
-        fresh = [session for session in sessions if session.tables.session_id not in sealed]
+        fresh = [each for each in sessions if each.tables.session_id not in sealed and each.is_wanted]
         written = []
         for session in fresh:
             own = {name: table[session.tables.session_id] for name, table in derived.items()}

@@ -43,6 +43,8 @@ _FILE = struct.Struct("=8sIIQ")  # magic, version, reserved, capacity
 _HEAD_WORD: Final = 8  # 64 bytes apart, so that writer and reader do not share a cache line
 _TAIL_WORD: Final = 16
 _HELD_BACK_WORD: Final = 24  # written by the reader: nonzero while it takes no more
+_TAKEN_WORD: Final = 32  # written by the reader: what is before it is taken, and is being wiped until the tail is there
+_ZEROS: Final = bytes(1 << 20)
 
 
 class RingRecord(msgspec.Struct, gc=False):
@@ -251,6 +253,8 @@ class RingReader:
             raise
         self._words = memoryview(ring).cast("Q")
         self._data = memoryview(ring)[PAGE:]
+        if self._words[_TAKEN_WORD] > self._words[_TAIL_WORD]:  # a reader was killed while it released
+            self.release(self._words[_TAKEN_WORD])
 
     def read(self, limit_bytes: int = 8 << 20) -> tuple[list[RingRecord], int]:
         """Records not yet released, oldest first, and the position to `release` when they are safe.
@@ -276,7 +280,14 @@ class RingReader:
         return records, position
 
     def release(self, position: int) -> None:
-        """Give the space before `position` back to the writer."""
+        """Give the space before `position` back to the writer, wiped: what was said stays in journals alone."""
+        tail = self._words[_TAIL_WORD]
+        self._words[_TAKEN_WORD] = position
+        while tail < position:
+            place = tail % self.capacity
+            size = min(position - tail, self.capacity - place, len(_ZEROS))
+            self._data[place : place + size] = _ZEROS[:size]
+            tail += size
         self._words[_TAIL_WORD] = position
 
     @property

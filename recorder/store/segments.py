@@ -104,10 +104,13 @@ class SessionTables:
 
     def data_sets(self) -> dict[str, pa.Table]:
         """The tables as they are stored: `events`, `appends`, `parts`, `audio`."""
-        rows = self.events()
-        is_append = pc.fill_null(pc.is_in(rows["type"], value_set=pa.array(sorted(APPEND_TYPES))), fill_value=False)
-        control, appends = rows.filter(pc.invert(is_append)), rows.filter(is_append)
-        return {"events": control, "appends": appends, "parts": self.parts(), "audio": self.audio()}
+        return by_data_set(self.events()) | {"parts": self.parts(), "audio": self.audio()}
+
+
+def by_data_set(events: pa.Table) -> dict[str, pa.Table]:
+    """Events as they are stored: `events` and `appends`."""
+    is_append = pc.fill_null(pc.is_in(events["type"], value_set=pa.array(sorted(APPEND_TYPES))), fill_value=False)
+    return {"events": events.filter(pc.invert(is_append)), "appends": events.filter(is_append)}
 
 
 def collect(session_id: str, events: Iterable[RecordedEvent]) -> SessionTables:
