@@ -17,7 +17,7 @@ from api.store import Store
 from dashboards import queries
 from dashboards.queries import EventFilter, SessionFilter, parsed, records, rows_of
 from recorder.analytics.registry import shown_models
-from recorder.errors import EventNotFoundError
+from recorder.errors import AudioRemovedError, EventNotFoundError
 from recorder.pipeline.catalog import Catalog
 from recorder.pipeline.timetravel import conversation_at
 
@@ -151,5 +151,8 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 def _event(catalog: Catalog, row: dict[str, Any], *, audio: bool) -> Event:
     text = row["payload"]
     if audio and text is not None:
-        text = catalog.message(row["session_id"], row["position"]).decode("utf-8", "replace")
+        try:
+            text = catalog.message(row["session_id"], row["position"]).decode("utf-8", "replace")
+        except AudioRemovedError:
+            row = row | {"redacted": True}
     return Event(**(row | {"payload": parsed(text)}))

@@ -188,10 +188,10 @@ class BlockReader:
         if part["bytes"] is not None:
             return bytes(part["bytes"])
         position = part["block_position"]
-        self._advance(position, part["position"])
-        if position not in self._held:
-            return None
         if position not in self._decoded:
+            self._advance(position, part["position"])
+            if position not in self._held:
+                return None
             block = self._held[position]
             self._decoded[position] = decode(block["codec"], block["bytes"], block["size_bytes"])
         start = part["block_offset"]

@@ -10,6 +10,8 @@ import soundfile
 from starlette.testclient import TestClient
 
 from api.app import create_app
+from recorder.errors import AudioRemovedError
+from recorder.pipeline.catalog import Catalog
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +87,17 @@ def test_a_page_may_play_it(client: TestClient, sample_store: Any) -> None:
     assert f'<audio controls preload="none" src="{path(sample_store.voice)}?format=flac"' in page.text
     assert "media-src 'self'" in page.headers["content-security-policy"]
     assert "<audio" not in client.get(f"/sessions/{sample_store.typed}", headers={"accept": "text/html"}).text
+
+
+def test_messages_come_without_audio_that_was_removed(
+    client: TestClient, sample_store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def removed(_catalog: Catalog, session_id: str, position: int) -> bytes:
+        raise AudioRemovedError(session_id, position)
+
+    monkeypatch.setattr(Catalog, "message", removed)
+
+    answer = client.get(f"/api/v1/sessions/{sample_store.voice}/events", params={"audio": True, "limit": 3})
+
+    assert answer.status_code == 200
+    assert {event["redacted"] for event in answer.json()["data"]} == {True}
