@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from recorder.protocol import checkpoint
+from recorder.protocol.append_runs import AppendRun
+from recorder.protocol.batch import BatchDecoder, batches, one_by_one
 from recorder.protocol.checkpoint import Checkpoint
 from recorder.protocol.decode import SessionDecoder
 from recorder.protocol.envelope import RecordedEvent
@@ -15,9 +17,9 @@ from recorder.store.manifests import Manifest
 
 def decode_journal(path: Path) -> Iterator[RecordedEvent]:
     """The events of a journal that holds a whole session, or all that there is of it so far."""
-    decoder = SessionDecoder()
-    for record in read_journal(path):
-        yield from decoder.feed(record)
+    decoder = BatchDecoder(SessionDecoder())
+    for batch in batches(read_journal(path)):
+        yield from one_by_one(decoder.feed(batch))
 
 
 def resume_of(part: Manifest | None) -> Checkpoint | None:
@@ -39,6 +41,7 @@ class JournalDecoder:
 
     def __init__(self, start: Checkpoint | None = None) -> None:
         self._decoder = SessionDecoder() if start is None else SessionDecoder.of(start.decoder)
+        self._batches = BatchDecoder(self._decoder)
         self._ring_position = -1 if start is None else start.ring_position
         self._part = -1
         self._offset = 0
@@ -53,8 +56,8 @@ class JournalDecoder:
         """Whether the session's last record was read."""
         return self._decoder.closed
 
-    def read(self, journal: JournalFile, *, finished: bool = False) -> Iterator[RecordedEvent]:
-        """The events that were added to a journal since the last call. To be read to the end.
+    def read(self, journal: JournalFile, *, finished: bool = False) -> Iterator[RecordedEvent | AppendRun]:
+        """The events that were added to a journal since the last call, like appends in runs. To be read to the end.
 
         Args:
             journal: the same as in the last call, or the part after it.
@@ -69,13 +72,13 @@ class JournalDecoder:
             self._part, self._offset = journal.part, 0
         tail = JournalTail(journal.path, salvage=finished, offset=self._offset, last_position=self._ring_position)
         try:
-            for _, record in tail.frames():
-                yield from self._decoder.feed(record)
+            for batch in batches(record for _, record in tail.frames()):
+                yield from self._batches.feed(batch)
         finally:
             self._offset, self._ring_position = tail.offset, tail.last_position
             tail.close()
 
-    def read_all(self, journals: Sequence[JournalFile]) -> Iterator[RecordedEvent]:
+    def read_all(self, journals: Sequence[JournalFile]) -> Iterator[RecordedEvent | AppendRun]:
         """Likewise of a session's journals that are not sealed yet, in order; those read before are passed over."""
         for journal in journals:
             if journal.part >= self._part:

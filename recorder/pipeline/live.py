@@ -25,6 +25,8 @@ from recorder.analytics.engine import run_models
 from recorder.errors import StoreError
 from recorder.pipeline.commit import opened_at_ns
 from recorder.pipeline.decoding import JournalDecoder, resume_of
+from recorder.protocol.append_runs import AppendRun
+from recorder.protocol.batch import one_by_one
 from recorder.protocol.envelope import RecordedEvent
 from recorder.store import segments
 from recorder.store.journal import JournalFile
@@ -89,7 +91,7 @@ class LiveSession:
         self._sealed: Any = None  # a pyarrow table
         if before is not None:
             self._take_over(before)
-        self.base = sum(part.sessions[session_id]["event_count"] for part in self.parts)
+        self.base: int = sum(part.sessions[session_id]["event_count"] for part in self.parts)
         try:
             self._decoder = JournalDecoder(resume_of(self.parts[-1] if self.parts else None))
         except StoreError as error:
@@ -121,7 +123,7 @@ class LiveSession:
         self.journals = journals
         if self._decoder is None:
             return False
-        events: list[RecordedEvent] = []
+        events: list[RecordedEvent | AppendRun] = []
         try:
             events.extend(self._decoder.read_all(journals))
         except FileNotFoundError:
@@ -165,7 +167,7 @@ class LiveSession:
         if end <= start:
             return iter(())
         decoder = JournalDecoder(resume_of(self.parts[-1] if self.parts else None))
-        return iter(list(islice(decoder.read_all(self.journals), start, end)))
+        return iter(list(islice(one_by_one(decoder.read_all(self.journals)), start, end)))
 
     def is_due(self) -> bool:
         """Whether the models shall run again."""

@@ -6,12 +6,13 @@ never raise on what a client or server sent: what is no JSON has no type, what i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from recorder.protocol import envelope
+from recorder.protocol.append_runs import AppendRun, Matches
 from recorder.protocol.audio import Cut, Formats, audio_key, bytes_per_ms, cut_media, cut_verbatim, may_hold_media
 from recorder.protocol.checkpoint import BuilderState, DecoderState
 from recorder.protocol.envelope import Direction, Part, Record, RecordedEvent, RecordKind
@@ -140,6 +141,20 @@ class EventBuilder:
         if not self.policy.keeps_all:
             self._leave_out(direction, event)
         return event
+
+    def appends(self, matches: Matches, rows: range, at_ns: Sequence[int]) -> AppendRun:
+        """Audio appends that have been matched with one that came before: what `message` makes of each.
+
+        Args:
+            matches: with what.
+            rows: which of them.
+            at_ns: when their last bytes were read, on the monotonic clock.
+        """
+        monotonic_ns = [at - self._opened_monotonic_ns for at in at_ns]
+        opened = self._opened_at_ns
+        wall = None if opened is None else [opened + since for since in monotonic_ns]
+        position, self.position = self.position, self.position + len(rows)
+        return matches.run(rows, position, (wall, monotonic_ns), self.formats.input)
 
     def _leave_out(self, direction: Side, event: RecordedEvent) -> None:
         """Apply the policy to a message whose duration and formats have been read."""
@@ -327,6 +342,21 @@ class SessionDecoder:
             return self._messages(side, record.at_ns, self._decoder(side).feed(record.data))
         handle = self._handlers.get(record.kind)
         return [] if handle is None else handle(record, _facts(record))
+
+    @property
+    def expects_a_message(self) -> bool:
+        """Whether a chunk of the client that is one message in one frame would be taken as just that, and kept."""
+        builder = self._builder
+        plain = builder is not None and builder.policy.keeps_all and not self._closed
+        return plain and self._decoder("client").between_messages
+
+    def appends(self, matches: Matches, rows: range, at_ns: Sequence[int]) -> AppendRun:
+        """What `feed` makes of records that have been matched with an append that came before.
+
+        To be called only while it `expects_a_message`; arguments as in `EventBuilder.appends`.
+        """
+        assert self._builder is not None
+        return self._builder.appends(matches, rows, at_ns)
 
     def _open(self, record: Record, facts: dict[str, Any]) -> list[RecordedEvent]:
         opened_at, opened_monotonic = facts.get("opened_at_ns"), facts.get("monotonic_ns")

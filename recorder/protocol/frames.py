@@ -192,6 +192,11 @@ class FrameDecoder:
         """Whether all that was fed ended with a frame, so that another could begin here."""
         return not self._buffer and not self._oversized_left and self._lost is None
 
+    @property
+    def between_messages(self) -> bool:
+        """Whether all that was fed ended with a message, so that another could begin here."""
+        return not self._fragments_wire and self.between_frames
+
     def _parse(self, data: bytes, messages: list[Message]) -> int:
         """Parse whole frames from `data` into `messages`; gives the offset of the first incomplete one."""
         at, end = self._skip_oversized(data, messages), len(data)

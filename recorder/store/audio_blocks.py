@@ -20,6 +20,7 @@ import pyarrow as pa
 import soundfile as sf
 
 from recorder.errors import StoreError
+from recorder.protocol.append_runs import AppendRun
 from recorder.protocol.envelope import RecordedEvent
 from recorder.store.schema import AUDIO, parts_table
 
@@ -87,9 +88,9 @@ def decode(codec: str, data: bytes, size_bytes: int) -> bytes:
 class _Block:
     """A block that is being filled."""
 
-    def __init__(self, event: RecordedEvent, sample_rate: int | None) -> None:
-        self.position = self.last_position = event.position
-        self.direction = event.direction
+    def __init__(self, direction: str, position: int, sample_rate: int | None) -> None:
+        self.position = self.last_position = position
+        self.direction = direction
         self.sample_rate = sample_rate
         self.size_bytes = 0
         self.pieces: list[bytes] = []
@@ -114,9 +115,9 @@ class BlockWriter:
         self._open: dict[str, _Block] = {}
         self._done: list[tuple[Any, ...]] = []
 
-    def parts(self, events: Iterable[RecordedEvent]) -> pa.Table:
+    def parts(self, events: Iterable[RecordedEvent | AppendRun]) -> pa.Table:
         """Take the audio of further events, in the order of their positions; the rows of `parts` for these events."""
-        return parts_table(events, self._place)
+        return parts_table(events, self)
 
     def blocks(self) -> pa.Table:
         """All blocks, as rows of `audio`; those that are not full are closed."""
@@ -128,21 +129,48 @@ class BlockWriter:
         arrays = [pa.array(values, type=field.type) for values, field in zip(columns, AUDIO, strict=True)]
         return pa.Table.from_arrays(arrays, schema=AUDIO)
 
-    def _place(self, event: RecordedEvent) -> tuple[int, int]:
+    def place(self, event: RecordedEvent) -> tuple[int, int]:
+        """Take the audio of one event: the position of its block, and where in the block it begins."""
         pieces = [part.data for part in event.parts if part.kind == "audio"]
         size = sum(map(len, pieces))
-        sample_rate = _pcm_rate(size, event.audio_ms)
-        block = self._open.get(event.direction)
+        block = self._block(event.direction, event.position, _pcm_rate(size, event.audio_ms))
+        offset = block.size_bytes
+        self._fill(block, event.position, size, pieces)
+        return block.position, offset
+
+    def place_run(self, run: AppendRun) -> tuple[list[int], list[int]]:
+        """Take the audio of a run: for each of its events what `place` gives for it."""
+        count, size = len(run), len(run.pattern.parts[0].data)
+        blocks: list[int] = []
+        offsets: list[int] = []
+        while len(blocks) < count:
+            first = len(blocks)
+            block = self._block(run.pattern.direction, run.position + first, _pcm_rate(size, run.audio_ms))
+            offset = block.size_bytes
+            # A block ends between two samples: half ones must be looked at one by one.
+            whole = not (size % _SAMPLE_BYTES or offset % _SAMPLE_BYTES)
+            rows = min(count - first, max(1, -(-(BLOCK_BYTES - offset) // size)) if whole else 1)
+            self._fill(
+                block, run.position + first + rows - 1, rows * size, [run.audio[first * size : (first + rows) * size]]
+            )
+            blocks += [block.position] * rows
+            offsets += range(offset, offset + rows * size, size)
+        return blocks, offsets
+
+    def _block(self, direction: str, position: int, sample_rate: int | None) -> _Block:
+        """The block into which the next audio of a direction goes."""
+        block = self._open.get(direction)
         if block is None or not block.takes(sample_rate):
             if block is not None:
                 self._close(block)
-            block = self._open[event.direction] = _Block(event, sample_rate)
-        offset = block.size_bytes
-        block.last_position = event.position
+            block = self._open[direction] = _Block(direction, position, sample_rate)
+        return block
+
+    def _fill(self, block: _Block, position: int, size: int, pieces: list[bytes]) -> None:
+        block.last_position = position
         block.size_bytes += size
         if self._keep:
             block.pieces += pieces
-        return block.position, offset
 
     def _close(self, block: _Block) -> None:
         if not self._keep:

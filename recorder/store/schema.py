@@ -9,10 +9,15 @@ where it goes back in. The value itself is there too, unless it is audio: that l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import groupby
 from operator import attrgetter
+from typing import Any, Protocol, cast
 
+import numpy as np
 import pyarrow as pa
 
+from recorder.protocol.append_runs import AppendRun
 from recorder.protocol.envelope import RecordedEvent
 
 FORMAT_VERSION = 2
@@ -74,36 +79,92 @@ AUDIO = pa.schema(
 )
 """A block: `size_bytes` bytes of audio of the messages from `position` to `last_position`, coded as `codec` says."""
 
-Place = Callable[[RecordedEvent], tuple[int, int]]
-"""Finds room in a block for an event's audio: the block's position, and where in the block the audio begins."""
-
 _values = attrgetter(*("recorded_at_ns" if name == "recorded_at" else name for name in EVENTS.names))
 
 
-def events_table(events: Iterable[RecordedEvent]) -> pa.Table:
+class Places(Protocol):
+    """Finds room in blocks for audio."""
+
+    def place(self, event: RecordedEvent) -> tuple[int, int]:
+        """Where an event's audio goes: the position of the block, and where in the block it begins."""
+
+    def place_run(self, run: AppendRun) -> tuple[list[int], list[int]]:
+        """The same for each event of a run."""
+
+
+def events_table(events: Iterable[RecordedEvent | AppendRun]) -> pa.Table:
     """Rows of the `events` schema, in the order given."""
-    rows = list(events)
-    if not rows:
-        return EVENTS.empty_table()
-    columns = zip(*map(_values, rows), strict=True)
-    arrays = [pa.array(values, type=field.type) for values, field in zip(columns, EVENTS, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=EVENTS)
+    return _table(EVENTS, _pieces(events, _events_columns, _run_columns))
 
 
-def parts_table(events: Iterable[RecordedEvent], place: Place) -> pa.Table:
+def parts_table(events: Iterable[RecordedEvent | AppendRun], places: Places) -> pa.Table:
     """Rows of the `parts` schema for every part of `events`, in order.
 
     Args:
         events: by position.
-        place: asked once for each event that has audio.
+        places: asked once for each event that has audio.
     """
-    rows = [row for event in events if event.parts for row in _part_rows(event, place)]
-    columns = zip(*rows, strict=True) if rows else [()] * len(PARTS)
-    arrays = [pa.array(values, type=field.type) for values, field in zip(columns, PARTS, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=PARTS)
+    of_events, of_run = partial(_parts_columns, places=places), partial(_run_parts_columns, places=places)
+    return _table(PARTS, _pieces(events, of_events, of_run))
 
 
-def _part_rows(event: RecordedEvent, place: Place) -> Iterator[tuple[object, ...]]:
+def _table(schema: pa.Schema, pieces: Iterable[Iterable[Any]]) -> pa.Table:
+    """Pieces of columns, one below the other."""
+    batches = []
+    for columns in pieces:
+        arrays = [_array(values, field.type) for values, field in zip(columns, schema, strict=True)]
+        batches.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
+    return pa.Table.from_batches(batches, schema)
+
+
+def _pieces(
+    events: Iterable[RecordedEvent | AppendRun],
+    of_events: Callable[[list[RecordedEvent]], Iterable[Any]],
+    of_run: Callable[[AppendRun], Iterable[Any]],
+) -> Iterator[Iterable[Any]]:
+    """The columns of each run, and of the events between two runs."""
+    for in_run, group in groupby(events, lambda item: isinstance(item, AppendRun)):
+        if in_run:
+            yield from map(of_run, cast("Iterator[AppendRun]", group))
+        else:
+            yield of_events(cast("list[RecordedEvent]", list(group)))
+
+
+def _array(values: Any, kind: pa.DataType) -> pa.Array:
+    return values if isinstance(values, pa.Array) else pa.array(values, type=kind)
+
+
+def _events_columns(events: list[RecordedEvent]) -> Iterable[Any]:
+    return zip(*map(_values, events), strict=True)
+
+
+def _run_columns(run: AppendRun) -> Iterable[Any]:
+    count = len(run)
+    own = {
+        "position": range(run.position, run.position + count),
+        "recorded_at": run.recorded_at_ns,
+        "monotonic_ns": run.monotonic_ns,
+        "event_id": _strings(run.event_ids, count) if run.event_ids else None,
+        "payload": _strings(run.payloads().tobytes(), count),
+        "audio_ms": run.audio_ms,
+    }
+    for name, kind in zip(EVENTS.names, EVENTS.types, strict=True):
+        value = own[name] if name in own else getattr(run.pattern, name)
+        yield value if isinstance(value, list | range | pa.Array) else pa.repeat(pa.scalar(value, kind), count)
+
+
+def _strings(texts: bytes, count: int) -> pa.Array:
+    """An array of texts of one length, of their bytes."""
+    offsets = np.arange(count + 1, dtype=np.int32) * (len(texts) // count)
+    return pa.StringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(texts))
+
+
+def _parts_columns(events: list[RecordedEvent], places: Places) -> Iterable[Any]:
+    rows = [row for event in events if event.parts for row in _part_rows(event, places)]
+    return zip(*rows, strict=True) if rows else [()] * len(PARTS)
+
+
+def _part_rows(event: RecordedEvent, places: Places) -> Iterator[tuple[object, ...]]:
     block: int | None = None
     offset = 0
     for part in event.parts:
@@ -113,6 +174,15 @@ def _part_rows(event: RecordedEvent, place: Place) -> Iterator[tuple[object, ...
             yield *head, None, None, part.data
             continue
         if block is None:
-            block, offset = place(event)
+            block, offset = places.place(event)
         yield *head, block, offset, None
         offset += size
+
+
+def _run_parts_columns(run: AppendRun, places: Places) -> Iterable[Any]:
+    count, part = len(run), run.pattern.parts[0]
+    blocks, offsets = places.place_run(run)
+    head = run.pattern.session_id, range(run.position, run.position + count), part.part_no, part.json_offset, part.kind
+    values = *head, part.encoding, len(part.data), blocks, offsets, None
+    for value, kind in zip(values, PARTS.types, strict=True):
+        yield value if isinstance(value, list | range) else pa.repeat(pa.scalar(value, kind), count)

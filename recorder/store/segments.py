@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -15,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recorder.errors import AudioRemovedError
+from recorder.protocol.append_runs import AppendRun
 from recorder.protocol.envelope import Part, RecordedEvent
 from recorder.store import layout, parquet, stored_form, upcast
 from recorder.store.audio_blocks import BlockReader, BlockWriter, Row
@@ -72,13 +72,22 @@ class SessionTables:
         self._parts: list[pa.Table] = []
         self._blocks = BlockWriter(session_id, keep=audio)
 
-    def add(self, events: Sequence[RecordedEvent], *, parts: bool = True) -> None:
+    def add(self, events: Sequence[RecordedEvent | AppendRun], *, parts: bool = True) -> None:
         """Add events in the order of their positions; `parts=False` leaves their binary values out."""
         if not events:
             return
-        self.first = self.first or msgspec.structs.replace(events[0], parts=())
-        self.count += len(events)
-        self.messages.update(event.direction for event in events if event.direction != "recorder")
+        if self.first is None:
+            first = events[0]
+            self.first = msgspec.structs.replace(
+                next(first.events()) if isinstance(first, AppendRun) else first, parts=()
+            )
+        for event in events:
+            direction, count = (
+                (event.pattern.direction, len(event)) if isinstance(event, AppendRun) else (event.direction, 1)
+            )
+            self.count += count
+            if direction != "recorder":
+                self.messages[direction] += count
         self._events.append(events_table(events))
         if parts:
             self._parts.append(self._blocks.parts(events))
@@ -113,12 +122,18 @@ def by_data_set(events: pa.Table) -> dict[str, pa.Table]:
     return {"events": events.filter(pc.invert(is_append)), "appends": events.filter(is_append)}
 
 
-def collect(session_id: str, events: Iterable[RecordedEvent]) -> SessionTables:
+def collect(session_id: str, events: Iterable[RecordedEvent | AppendRun]) -> SessionTables:
     """A session's events as tables, in batches, so that memory holds their bytes once."""
     tables = SessionTables(session_id)
-    rest = iter(events)
-    while batch := list(islice(rest, _BATCH)):
-        tables.add(batch)
+    batch: list[RecordedEvent | AppendRun] = []
+    count = 0
+    for event in events:
+        batch.append(event)
+        count += len(event) if isinstance(event, AppendRun) else 1
+        if count >= _BATCH:
+            tables.add(batch)
+            batch, count = [], 0
+    tables.add(batch)
     return tables
 
 

@@ -20,6 +20,7 @@ from recorder.pipeline import commit, live, seal
 from recorder.pipeline.catalog import Catalog
 from recorder.pipeline.decoding import JournalDecoder, decode_journal, resume_of
 from recorder.pipeline.seal import seal_all, seal_journal
+from recorder.protocol.batch import one_by_one
 from recorder.protocol.envelope import RecordedEvent, RecordKind
 from recorder.store import layout, segments
 from recorder.store.journal import JournalWriter, by_session, encode_frame, list_journals, read_journal
@@ -207,7 +208,7 @@ def shown(data_dir: Path, session_id: str) -> list[int]:
     positions = segments.read_events(data_dir, files)["position"].to_pylist() if files else []
     decoder = JournalDecoder(resume_of(parts[-1] if parts else None))
     left = [journal for journal in journals if journal.part >= len(parts)]
-    return positions + [event.position for event in decoder.read_all(left)]
+    return positions + [event.position for event in one_by_one(decoder.read_all(left))]
 
 
 def test_a_part_that_cannot_be_sealed_is_set_aside_and_those_after_it_follow(

@@ -1,6 +1,12 @@
 from __future__ import annotations
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recorder.protocol.append_runs import AppendRun
 from recorder.protocol.envelope import Part, RecordedEvent
+from recorder.store import audio_blocks
 from recorder.store.audio_blocks import BlockWriter
 from recorder.store.schema import AUDIO, EVENTS, PARTS, events_table
 from recorder.store.segments import recorded_events, rows
@@ -33,3 +39,37 @@ def test_no_events_make_typed_tables() -> None:
     assert BlockWriter("s").parts([]).schema.equals(PARTS)
     assert BlockWriter("s").blocks().schema.equals(AUDIO)
     assert list(recorded_events(events_table([]), BlockWriter("s").parts([]))) == []
+
+
+def run_of_appends(count: int, size: int, *, event_ids: bool, timed: bool) -> AppendRun:
+    pattern = RecordedEvent(
+        "s", 3, "client", 5, 5, "input_audio_buffer.append", event_id="e0" if event_ids else None,
+        payload='{"event_id":"e0","audio":""}', opcode=1, wire_bytes=99,
+        parts=(Part(0, 26, "audio", "base64", bytes(size)),),
+    )  # fmt: skip
+    ids = b"".join(b"e%d" % (row % 10) for row in range(count)) if event_ids else b""
+    times = list(range(7, 7 + count))
+    return AppendRun(pattern, 20, times if timed else None, times, ids, 13, bytes(range(size)) * count, 0.5)
+
+
+@pytest.mark.parametrize(("event_ids", "timed"), [(True, True), (False, False)])
+def test_a_run_makes_the_rows_that_its_events_make(event_ids: bool, timed: bool) -> None:
+    run = run_of_appends(12, 25, event_ids=event_ids, timed=timed)
+    plain = EVENTS_OF_ALL_KINDS[3]
+    events = [plain, *run.events(), plain]
+
+    assert len(events) == 14
+    assert events_table([plain, run, plain]).equals(events_table(events))
+
+
+@given(count=st.integers(1, 40), size=st.integers(1, 60), before=st.integers(0, 50))
+def test_a_run_fills_the_blocks_that_its_events_fill(count: int, size: int, before: int) -> None:
+    run = run_of_appends(count, size, event_ids=True, timed=True)
+    first = RecordedEvent("s", 1, "client", 0, 0, "x", audio_ms=1.0, parts=(Part(0, 0, "audio", "raw", bytes(before)),))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(audio_blocks, "BLOCK_BYTES", 100)
+        made = [BlockWriter("s"), BlockWriter("s")]
+        parts = [made[0].parts([first, run, run]), made[1].parts([first, *run.events(), *run.events()])]
+
+    assert parts[0].equals(parts[1])
+    assert made[0].blocks().equals(made[1].blocks())
