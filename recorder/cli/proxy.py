@@ -142,6 +142,15 @@ def proxy(
             rich_help_panel=PANEL_RECORDING,
         ),
     ] = True,
+    seal_seconds: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="How often what running sessions said so far is sealed; 0: at their end alone.",
+            envvar="RECORDER_SEAL_SECONDS",
+            rich_help_panel=PANEL_RECORDING,
+        ),
+    ] = 45.0,
     ring_mb: Annotated[
         int,
         typer.Option(
@@ -306,6 +315,7 @@ def proxy(
         workers=workers,
         take_over=take_over,
         seal=seal,
+        seal_seconds=seal_seconds,
         sync_seconds=sync_seconds,
         disk_floor_bytes=disk_floor_mb << 20,
         admin_address=admin,

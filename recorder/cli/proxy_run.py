@@ -31,6 +31,7 @@ def run(
     workers: int,
     take_over: bool,
     seal: bool,
+    seal_seconds: float,
     sync_seconds: float,
     disk_floor_bytes: int,
     admin_address: str,
@@ -44,6 +45,7 @@ def run(
         workers: how many processes.
         take_over: whether to take the listening sockets from the proxy that runs.
         seal: whether to run a sealer.
+        seal_seconds: how often the journal of a running session goes on in a next part; 0: never.
         sync_seconds: how often journals are forced to the disk.
         disk_floor_bytes: free disk space below which nothing is recorded.
         admin_address: HOST:PORT of the admin server, or "".
@@ -57,7 +59,9 @@ def run(
     sockets = predecessor.sockets if predecessor else listen(address, workers)
     children = [worker_child(settings, number, sockets[number::workers]) for number in range(workers)]
     if settings.recording:
-        children += _recording_children(settings, seal, sync_seconds, disk_floor_bytes)
+        options = [f"--sync-seconds={sync_seconds}", f"--seal-seconds={seal_seconds}"]
+        options.append(f"--disk-floor-bytes={disk_floor_bytes}")
+        children += _recording_children(settings, options, seal=seal)
     token = os.environ.pop(TOKEN_VARIABLE, None)  # of no use to the processes that are started
     metrics = Metrics(children, rings, disk_floor_bytes=disk_floor_bytes, draining=signals.stop)
     with contextlib.ExitStack() as ending:
@@ -99,9 +103,8 @@ def _url(place: tuple[str, int], *, tls: bool) -> str:
     return f"{'wss' if tls else 'ws'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def _recording_children(settings: WorkerConfig, seal: bool, sync_seconds: float, disk_floor_bytes: int) -> list[Child]:
+def _recording_children(settings: WorkerConfig, options: list[str], *, seal: bool) -> list[Child]:
     python = [sys.executable, "-m"]
-    options = [f"--sync-seconds={sync_seconds}", f"--disk-floor-bytes={disk_floor_bytes}"]
     command = [*python, "recorder.pipeline.record", *options, settings.data_dir, settings.ring_dir]
     children = [Child(name="recorder", command=command, stage=1, farewell=ORDERLY)]
     if seal:

@@ -141,6 +141,8 @@ def _seal(data_dir: Path, journals: Sequence[JournalFile]) -> Counter[str]:
     else:
         messages = _seal_part(data_dir, journals[0])
     for journal in journals:
+        if journal.closed:
+            manifests.remove_parts(data_dir, journal.session_id, journal.part)
         journal.path.unlink(missing_ok=True)
     layout.sync_directories(journal.path.parent for journal in journals)
     return messages

@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -20,7 +19,6 @@ from recorder.errors import StoreError
 from recorder.pipeline.parent import Parent
 from recorder.pipeline.record import RecorderLock, ring_of
 from recorder.pipeline.seal import SealReport, seal_all
-from recorder.store import manifests
 from recorder.store.counters import (
     ERROR,
     EVENTS,
@@ -69,7 +67,6 @@ class Sealer:
         self._data_dir = data_dir
         self._counters = counters
         self._retries: dict[str, _Retry] = {}
-        self._replaced: list[tuple[float, tuple[str, ...]]] = []  # when their time has come; oldest first
 
     def work(self, *, stopping: bool = False) -> None:
         """One round.
@@ -84,8 +81,7 @@ class Sealer:
             report = seal_all(
                 self._data_dir, self._progress, skip=waiting, until=now + STOP_SECONDS if stopping else None
             )
-            self._remove_replaced(report.sealed)
-        except (OSError, StoreError) as error:
+        except OSError as error:
             self._counters.add(ERROR, value="seal")
             log.error("cannot seal now: %s; journals are kept", error)  # noqa: TRY400 - said
             return
@@ -114,21 +110,6 @@ class Sealer:
             self._counters.add(EVENTS, count, direction)
         for session_id in report.sealed:
             log.info("sealed", extra={"session_id": session_id})
-
-    def _remove_replaced(self, sealed: Sequence[str]) -> None:
-        """The manifests of parts, once nobody can be listing them any more who has not seen the one in their place.
-
-        Those that a sealer leaves which ends before are taken by the next compaction.
-        """
-        now = time.monotonic()
-        while self._replaced and self._replaced[0][0] <= now:
-            _, names = self._replaced.pop(0)
-            manifests.remove(self._data_dir, names)
-        for session_id in sealed:
-            path = manifests.find(self._data_dir, session_id)
-            names = manifests.read(path).replaces if path is not None else ()
-            if names:
-                self._replaced.append((now + manifests.GRACE_SECONDS, names))
 
 
 class _Retry(NamedTuple):

@@ -33,6 +33,8 @@ GRACE_SECONDS: Final = 60.0
 """What a new manifest replaces stays for at least so long: whoever lists meanwhile sees the one or the other, and can
 open the files it names."""
 
+_LOOKS: Final = 5
+_TICK_SECONDS: Final = 0.02  # longer than between two time stamps of any file system in use
 _SETTLED_NS: Final = 2_000_000_000  # coarser than the time stamps of any file system in use
 
 
@@ -127,21 +129,29 @@ def find_all(data_dir: Path, session_ids: Iterable[str]) -> dict[str, Path]:
 
 def find_part(data_dir: Path, session_id: str, part: int) -> Manifest | None:
     """The manifest of a sealed part of a session; None where there is none (any more)."""
-    name = layout.part_name(session_id, part) + _SUFFIX
-    for directory in _dates(data_dir):
-        with contextlib.suppress(FileNotFoundError):
-            return read(directory / name)
+    path = _path_of_part(data_dir, session_id, part)
+    with contextlib.suppress(FileNotFoundError):
+        return None if path is None else read(path)
     return None
 
 
-def remove(data_dir: Path, names: Iterable[str]) -> None:
-    """Remove manifests that have been replaced for `GRACE_SECONDS`, and whose files others name or nobody needs."""
-    with layout.locked(data_dir):
-        gone = [directory / (name + _SUFFIX) for directory in _dates(data_dir) for name in names]
-        gone = [path for path in gone if path.exists()]
-        for path in gone:
-            path.unlink()
-        layout.sync_directories(path.parent for path in gone)
+def _path_of_part(data_dir: Path, session_id: str, part: int) -> Path | None:
+    name = layout.part_name(session_id, part) + _SUFFIX
+    return next((path for directory in _dates(data_dir) if (path := directory / name).exists()), None)
+
+
+def remove_parts(data_dir: Path, session_id: str, count: int) -> None:
+    """Remove the manifests of a session's parts, once another one names all their files.
+
+    At once, since they hold bytes of the wire as they came; but with a time stamp later than the other's, so that
+    whoever is just listing them knows to look again.
+    """
+    paths = [path for part in range(count) if (path := _path_of_part(data_dir, session_id, part)) is not None]
+    if paths:
+        time.sleep(_TICK_SECONDS)
+    for path in paths:
+        path.unlink(missing_ok=True)
+    layout.sync_directories(path.parent for path in paths)
 
 
 def _compacted(directory: Path) -> list[Path]:
@@ -200,18 +210,21 @@ class _Day:
         A directory is only trusted to be unchanged when its time stamp was old at our last look: one that
         changes twice within a tick keeps its time stamp.
         """
-        looked_at_ns = time.time_ns()
-        mtime_ns = self.path.stat().st_mtime_ns
-        if mtime_ns == self._settled_mtime_ns:
-            return False
-        found = self._list()
+        for _ in range(_LOOKS):
+            looked_at_ns = time.time_ns()
+            mtime_ns = self.path.stat().st_mtime_ns
+            if mtime_ns == self._settled_mtime_ns:
+                return False
+            found = self._list()
+            if self.path.stat().st_mtime_ns == mtime_ns:
+                break  # else one may have gone while we listed, and the one in its place not have been there yet
         changed = found != self.known
         self.known = found
         self._settled_mtime_ns = mtime_ns if looked_at_ns - mtime_ns > _SETTLED_NS else -1
         return changed
 
     def _list(self) -> dict[str, _Known]:
-        """Every manifest there is. One that goes while we list has been replaced for `GRACE_SECONDS`, or was erased."""
+        """Every manifest there is. One that goes while we list was replaced before, or erased."""
         found = {}
         with os.scandir(self.path) as entries:
             for entry in entries:

@@ -92,7 +92,7 @@ def test_at_the_close_one_manifest_takes_the_place_of_the_parts(data_dir: Path) 
     assert list_journals(data_dir) == []
     cache = cache_of(data_dir)
     assert cache.parts == {}
-    assert cache.replaced.keys() == set(parts)
+    assert cache.replaced == {}
     manifest = cache.sessions[journal.session_id]
     assert manifest.replaces == tuple(parts)
     named = [Path(file.path).stem for file in manifest.files if file.data_set == "events"]
@@ -187,6 +187,7 @@ def test_a_crash_at_any_step_of_sealing_parts_loses_and_doubles_nothing(
         names = {path.name for path in (store / "segments").rglob("*.parquet")}
         listed = {Path(file.path).name for file in sealed(store, session_id).files}
         assert names == listed
+        assert [path.stem for path in (store / "manifests").rglob("*.json")] == [session_id]
         shutil.rmtree(store)
     assert number > 60
 

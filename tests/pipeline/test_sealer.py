@@ -13,7 +13,7 @@ import pytest
 from recorder.pipeline import sealer
 from recorder.pipeline.parent import ORDERLY
 from recorder.pipeline.sealer import Sealer
-from recorder.store import manifests, segments
+from recorder.store import segments
 from recorder.store.counters import ERROR, EVENTS, SEALED, UNSEALED, Counters
 from recorder.store.journal import list_journals
 from recorder.store.manifests import ManifestCache
@@ -101,20 +101,6 @@ def test_a_stop_tries_everything_once_more_but_not_for_long(
 
     assert len(list_journals(data_dir)) == 1
     assert "1 journals are left" in caplog.text
-
-
-def test_manifests_of_parts_go_when_nobody_can_be_listing_them(data_dir: Path, clock: Clock) -> None:
-    journal = Journal(data_dir, 1).turn().roll().client({"type": "response.create"})
-    works = Sealer(data_dir, Counters())
-    works.work()
-    journal.closed()
-    works.work()
-    assert listed(data_dir).replaced.keys() == {f"{journal.session_id}.00000"}
-    clock.now += manifests.GRACE_SECONDS + 1
-    works.work()
-    cache = listed(data_dir)
-    assert cache.replaced == {}
-    assert segments.read_events(data_dir, cache.sessions[journal.session_id].files).num_rows == 14
 
 
 def test_the_process_ends_when_it_is_told_to(data_dir: Path) -> None:

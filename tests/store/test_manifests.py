@@ -243,3 +243,26 @@ def test_a_damaged_manifest_is_named(data_dir: Path) -> None:
 
     with pytest.raises(StoreError, match=r"x\.json is damaged"):
         manifests.list_manifests(data_dir)
+
+
+def test_parts_that_were_replaced_while_they_were_listed_are_looked_for_again(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = [part(1, 0), part(1, 1)]
+    for each in parts:
+        manifests.write(data_dir, each)
+    whole = msgspec.structs.replace(manifest(1), replaces=tuple(each.name for each in parts))
+    read = manifests.read
+
+    def racing(path: Path) -> Manifest:
+        if path.stem.endswith(".00000"):
+            manifests.write(data_dir, whole)
+            manifests.remove_parts(data_dir, whole.name, 2)
+        return read(path)
+
+    monkeypatch.setattr(manifests, "read", racing)
+    cache = ManifestCache(data_dir)
+    cache.refresh()
+
+    assert (cache.sessions, cache.parts) == ({whole.name: whole}, {})
+    assert [path.stem for path in (data_dir / "manifests").rglob("*.json")] == [whole.name]
