@@ -42,6 +42,7 @@ class Event(BaseModel):
     recorded_at: datetime | None = Field(description="UTC; null where the recording has no times.")
     monotonic_ns: int | None = Field(description="Nanoseconds since the session opened.")
     type: str | None = Field(description="As on the wire; null for what is no JSON object with a type.")
+    unknown: bool = Field(description="Whether the vocabulary has no such type: drift.")
     event_id: str | None
     response_id: str | None
     item_id: str | None

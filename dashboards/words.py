@@ -173,6 +173,7 @@ EVENT_EARLIER: Final = "Earlier events"
 EVENT_LATER: Final = "Later events"
 EVENT_NONE: Final = "No events fit."
 EVENT_FAILED: Final = "Events could not be read."
+EVENT_UNKNOWN: Final = "unknown type"
 EVENT_LIST: Final = "Events of this session"
 
 FACT_MODEL: Final = "Model"

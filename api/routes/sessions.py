@@ -20,6 +20,7 @@ from recorder.analytics.registry import shown_models
 from recorder.errors import AudioRemovedError, EventNotFoundError
 from recorder.pipeline.catalog import Catalog
 from recorder.pipeline.timetravel import conversation_at
+from recorder.protocol.event_types import is_drift
 
 Reference = Annotated[str, Path(description="A prefix of the session's id, the server's sess_… id, or `last`.")]
 Position = Annotated[int, Path(ge=0, description="The event's position in the session.")]
@@ -155,4 +156,5 @@ def _event(catalog: Catalog, row: dict[str, Any], *, audio: bool) -> Event:
             text = catalog.message(row["session_id"], row["position"]).decode("utf-8", "replace")
         except AudioRemovedError:
             row = row | {"redacted": True}
-    return Event(**(row | {"payload": parsed(text)}))
+    unknown = is_drift(row["type"], row["direction"], row["opcode"])
+    return Event(**(row | {"payload": parsed(text), "unknown": unknown}))

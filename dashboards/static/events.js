@@ -106,6 +106,7 @@ export function eventList(list, filters) {
     const details = element("details", `event ${event.direction}`);
     if (event.type === "error") details.classList.add("error");
     if (event.type === "recorder.gap" && event.direction === "recorder") details.classList.add("gap");
+    if (event.unknown) details.classList.add("unknown");
     details.dataset.position = event.position;
     const way = element("span", "way", ARROWS[event.direction]);
     way.title = SAYS[event.direction];
@@ -114,6 +115,7 @@ export function eventList(list, filters) {
       element("span", "number", String(event.position)), element("span", "clock", clock(event.monotonic_ns)), way,
       element("bdi", "type", event.type ?? "?"), element("bdi", "gist", gist(event.payload)),
     );
+    if (event.unknown) summary.lastChild.prepend(element("span", "drift", words.unknown), " ");
     details.append(summary);
     details.addEventListener("toggle", () => { if (details.open) open(details, event); });
     return details;

@@ -13,6 +13,7 @@ from recorder.errors import EventNotFoundError, UsageError
 from recorder.projection import payload as json
 from recorder.projection.summary import summarize
 from recorder.protocol.envelope import RecordedEvent
+from recorder.protocol.event_types import is_drift
 
 if TYPE_CHECKING:
     from recorder.pipeline.catalog import Catalog
@@ -43,6 +44,7 @@ def event_object(event: RecordedEvent) -> dict[str, object]:
         "recorded_at": None if event.recorded_at_ns is None else iso_time(event.recorded_at_ns),
         "offset_seconds": None if at_ns is None else at_ns / 1e9,
         "type": event.type,
+        "unknown": is_drift(event.type, event.direction, event.opcode),
         "event_id": event.event_id,
         "response_id": event.response_id,
         "item_id": event.item_id,

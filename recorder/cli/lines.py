@@ -42,6 +42,8 @@ def render_line(line: Line, *, timed: bool, width: int) -> Text:
     text.append(printable(line.type or "–"), style)
     text.append(name[len(printable(line.type or "–")) :], "dim")
     text.append(" " * (width - len(name) + 2) if len(name) <= width else "  ")
+    if line.unknown:
+        text.append("unknown  " if line.summary else "unknown", "yellow")
     text.append(printable(line.summary), "red" if _is_trouble(line) else "")
     return text
 

@@ -10,7 +10,7 @@ import msgspec
 from recorder.projection import payload as json
 from recorder.projection.summary import SNIPPET, milliseconds, quote, summarize
 from recorder.protocol.envelope import Direction, RecordedEvent
-from recorder.protocol.event_types import canonical
+from recorder.protocol.event_types import canonical, is_drift
 
 STREAMING: Final = frozenset({"input_audio_buffer.append", "session.input_audio_buffer.append", "ping", "pong"})
 """Types that come in floods, besides all deltas and the WebSocket's own pings and pongs."""
@@ -29,6 +29,7 @@ class Line(msgspec.Struct):
         audio_ms: audio they carry together; None without.
         text: what their deltas say together, for a run; "" else.
         summary: a few words. Holds recorded text as it is.
+        unknown: the type is not in the vocabulary: drift.
     """
 
     position: int
@@ -40,6 +41,7 @@ class Line(msgspec.Struct):
     audio_ms: float | None
     text: str
     summary: str
+    unknown: bool = False
 
 
 def is_streaming(event: RecordedEvent) -> bool:
@@ -86,6 +88,7 @@ def _line(event: RecordedEvent) -> Line:
         audio_ms=event.audio_ms,
         text=_delta(event),
         summary=summarize(event),
+        unknown=is_drift(event.type, event.direction, event.opcode),
     )
 
 

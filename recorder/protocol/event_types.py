@@ -139,6 +139,21 @@ def is_known(name: str | None) -> bool:
     return name in _BY_NAME
 
 
+def is_drift(name: str | None, direction: str, opcode: int | None = None) -> bool:
+    """Whether a message is of a type that the vocabulary does not have. One without a type is none.
+
+    Args:
+        name: the wire's `type`.
+        direction: who sent it; the recorder's own events are none.
+        opcode: of its frame, where known; control frames are none. A message that takes the name of one, or of an event
+            of the recorder's, is as unknown as any.
+    """
+    if name is None or direction == "recorder" or (opcode or 0) >= 8:
+        return False
+    row = _BY_NAME.get(name)
+    return row is None or not row.is_on_the_wire
+
+
 def lookup(name: str) -> EventType | None:
     """The row of a name; None for an unknown one."""
     return _BY_NAME.get(name)

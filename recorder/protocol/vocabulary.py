@@ -77,7 +77,7 @@ ga client response
         event_id? response? additional_instructions?
 ga server response
     response.created: A response began.
-        event_id response
+        event_id response timestamp?
     response.done: A response ended; carries its status, output and usage.
         event_id response usage?
     response.output_item.added: A response began an item.

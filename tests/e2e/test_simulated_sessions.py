@@ -22,6 +22,7 @@ from recorder.simulator.script import packaged_names
 from recorder.simulator.server import Simulator
 from recorder.simulator.truth import ResponseTruth, Truth
 from recorder.store.journal import list_journals
+from tests.e2e.agreement import compare, fold
 
 SPEEDS: Final = (1.0, 4.0)
 """At 4 the wall clock, by which a recorder must go, is no longer that of the script: other turns are interrupted."""
@@ -320,6 +321,10 @@ def test_voices_are_where_the_samples_have_them(session: Session) -> None:
     for row, truth in zip(rows, truths, strict=True):
         assert row["voice_start_ms"] == pytest.approx(truth.voice_start_ms, abs=1)
         assert row["voice_end_ms"] == pytest.approx(truth.voice_end_ms, abs=1)
+
+
+def test_the_fold_of_the_projection_says_the_same(session: Session) -> None:
+    compare(fold(session.events), session.tables)
 
 
 def test_the_scripts_show_what_they_are_for(sessions: dict[str, Session]) -> None:
