@@ -141,6 +141,20 @@ def test_the_session_page_shows_the_truth(watched: Watched, site: str, sample_st
     assert row[-3:] == ["200", "64", "100"]
 
 
+def test_the_call_is_loaded_and_played_when_asked_for(watched: Watched, site: str, sample_store: Any) -> None:
+    asked: list[str] = []
+    watched.page.on("request", lambda request: asked.append(request.url))
+    page = watched.open(f"{site}/sessions/{sample_store.voice}")
+    player = page.locator("audio")
+    assert not any("/audio" in url for url in asked)
+    player.evaluate("(audio) => { audio.muted = true; return audio.play(); }")
+    assert 2 < player.evaluate("(audio) => audio.duration") < 6
+    player.evaluate("(audio) => new Promise((done) => { audio.onseeked = done; audio.currentTime = 1.5; })")
+    assert player.evaluate("(audio) => audio.error") is None
+    player.focus()
+    expect(player).to_be_focused()
+
+
 def test_a_click_on_the_timeline_finds_the_event(watched: Watched, site: str, sample_store: Any) -> None:
     page = watched.open(f"{site}/sessions/{sample_store.voice}")
     page.mouse.click(*place_of(page, "Interruption"))
