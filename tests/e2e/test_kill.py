@@ -4,12 +4,13 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from recorder.pipeline.catalog import Catalog
 from recorder.protocol.envelope import RecordKind
 from recorder.store.journal import list_journals, read_journal
 from tests.e2e.conftest import RecorderProcess, eventually
@@ -58,12 +59,12 @@ class Peer(threading.Thread):
 class Scene:
     """Sessions through a proxy, all talking both ways at once."""
 
-    def __init__(self, run: Callable[..., RecorderProcess], data: Path, seed: int) -> None:
+    def __init__(self, run: Callable[..., RecorderProcess], data: Path, seed: int, *options: str) -> None:
         self.until = threading.Event()
         self.listener = socket.create_server(("127.0.0.1", 0))
         upstream = f"ws://127.0.0.1:{self.listener.getsockname()[1]}"
         self.options = ["proxy", "--listen", "127.0.0.1:0", "--upstream", upstream, "--data", str(data)]
-        self.options += ["--drain-seconds", "0", "--ring-mb", "8", "--no-seal"]  # the journals are looked into
+        self.options += ["--drain-seconds", "0", "--ring-mb", "8", *options]
         self.data = data
         self.proxy = run(*self.options)
         self.pairs: list[tuple[Peer, Peer]] = []
@@ -94,16 +95,35 @@ class Scene:
                 assert not peer.is_alive()
         self.listener.close()
 
-    def check(self) -> None:
-        """Everything received is in a journal; nothing is there that was not sent; no byte is there twice."""
-        journals = [list(read_journal(journal.path)) for journal in list_journals(self.data)]
-        assert len(journals) == SESSIONS
-        on_record = {}
-        for records in journals:
-            up = b"".join(record.data for record in records if record.kind == RecordKind.CLIENT_BYTES)
-            down = b"".join(record.data for record in records if record.kind == RecordKind.SERVER_BYTES)
+    def in_journals(self) -> Iterator[tuple[bytes, bytes]]:
+        """What client and server said, of each session."""
+        for journal in list_journals(self.data):
+            records = list(read_journal(journal.path))
             assert records[-1].kind == RecordKind.CLOSED
-            on_record[int(up[7:9])] = (up, down)
+            up = b"".join(record.data for record in records if record.kind == RecordKind.CLIENT_BYTES)
+            yield up, b"".join(record.data for record in records if record.kind == RecordKind.SERVER_BYTES)
+
+    def in_store(self) -> Iterator[tuple[bytes, bytes]]:
+        """Likewise, sealed: bytes that are no frames are kept as they came."""
+        assert list_journals(self.data) == []
+        with Catalog(self.data) as catalog:
+            for session_id in catalog.query("SELECT session_id FROM sessions WHERE status <> 'running'")["session_id"]:
+                said = catalog.recorded_events(session_id)
+                assert [event.position for event in said] == list(range(len(said)))
+                assert said[-1].type == "recorder.session_closed"
+                up = b"".join(event.message() for event in said if event.direction == "client")
+                yield up, b"".join(event.message() for event in said if event.direction == "server")
+
+    def lacks_nothing(self) -> None:
+        """The proxy was not hit: all that was sent arrived."""
+        for client, server in self.pairs:
+            assert len(server.received) == client.sent
+            assert len(client.received) == server.sent
+
+    def check(self, recorded: Iterable[tuple[bytes, bytes]]) -> None:
+        """Everything received is on record; nothing is there that was not sent; no byte is there twice."""
+        on_record = {int(up[7:9]): (up, down) for up, down in recorded}
+        assert len(on_record) == SESSIONS
         for number, (client, server) in enumerate(self.pairs):
             up, down = on_record[number]
             assert up == stream(number, "client", 0, len(up))
@@ -119,7 +139,7 @@ class Scene:
 def test_what_was_forwarded_is_on_record_once(
     run: Callable[..., RecorderProcess], data: Path, victim: str, seed: int
 ) -> None:
-    scene = Scene(run, data, seed)
+    scene = Scene(run, data, seed, "--no-seal")
     time.sleep(random.Random(f"{victim}{seed}").random() * 0.8)  # "at any instant" is what is tested
     scene.proxy.kill(victim)
     if victim == "record":
@@ -132,11 +152,33 @@ def test_what_was_forwarded_is_on_record_once(
         proxy.stop()
     else:
         assert scene.proxy.stop() == 0
-    scene.check()
+    scene.check(scene.in_journals())
     if victim == "record":
-        for client, server in scene.pairs:
-            assert len(server.received) == client.sent
-            assert len(client.received) == server.sent
+        scene.lacks_nothing()
+
+
+@pytest.mark.parametrize("victim", ["record", "sealer", "all"])
+def test_what_was_forwarded_is_sealed_once_in_parts(
+    run: Callable[..., RecorderProcess], data: Path, victim: str
+) -> None:
+    """Recorder process and sealer are at it several times a second, and one of them is killed in the middle."""
+    scene = Scene(run, data, 7, "--seal-seconds", "0.3")
+    eventually(lambda: len(list(data.glob("manifests/*/*.0000*.json"))) > SESSIONS, "parts are sealed")
+    time.sleep(random.Random(victim).random() * 0.5)
+    scene.proxy.kill(victim)
+    if victim != "all":
+        eventually(lambda: victim in scene.proxy.children(), "it runs again")
+        time.sleep(0.5)
+    scene.end()
+    if victim == "all":
+        proxy = run(*scene.options)
+        eventually(lambda: not list_journals(data), "all is sealed")
+        proxy.stop()
+    else:
+        assert scene.proxy.stop() == 0
+    scene.check(scene.in_store())
+    if victim != "all":
+        scene.lacks_nothing()
 
 
 def test_a_worker_that_dies_is_replaced_and_the_port_never_refuses(
