@@ -13,7 +13,7 @@ import dashboards
 from api import errors
 from api.access import AccessControl
 from api.alerts import Alerts
-from api.routes import audio, findings, health, sessions, stats
+from api.routes import aggregates, audio, findings, health, sessions, stats
 from api.schemas import ErrorBody
 from api.store import Store
 from recorder import __version__
@@ -78,7 +78,7 @@ def create_app(
     )
     errors.install(app)
     app.add_middleware(AccessControl, token=token)
-    for routes in (sessions, audio, findings, stats):
+    for routes in (sessions, audio, findings, stats, aggregates):
         app.include_router(routes.router(store))
     app.include_router(health.router())
     dashboards.mount(app, store.catalog, data_dir)

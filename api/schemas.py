@@ -201,6 +201,41 @@ class Overview(BaseModel):
     voice_to_voice: Latency = Field(description="End of the user's voice to the first audio.")
 
 
+class Figure(BaseModel):
+    """A figure of an aggregate."""
+
+    name: str
+    unit: str = Field(description="s, min, tokens, bytes, ratio (a share), USD, USD/min, or none.")
+    description: str
+
+
+class AggregateShape(BaseModel):
+    """What can be asked for under `/api/v1/stats/{name}`."""
+
+    name: str
+    description: str
+    caveats: str
+    dimensions: list[str] = Field(description="What it can be grouped by, beside `label:KEY`.")
+    by: list[str] = Field(description="What it is grouped by where nobody says.")
+    always: str | None = Field(description="What it is grouped by in any case.")
+    figures: list[Figure]
+
+
+class Aggregates(BaseModel):
+    """All aggregates."""
+
+    data: list[AggregateShape]
+
+
+class Statistics(BaseModel):
+    """An aggregate's figures."""
+
+    name: str
+    by: list[str] = Field(description="What the rows are grouped by: their first columns.")
+    data: list[dict[str, Any]] = Field(description="One row a group: dimensions, then figures.")
+    unpriced_models: list[str] = Field(description="Billed, and without a price: in no sum of costs.")
+
+
 TYPES: Final[dict[str, type]] = {
     "VARCHAR": str,
     "TINYINT": int,

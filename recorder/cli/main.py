@@ -40,13 +40,14 @@ from recorder.cli import (
     show,
     simulate,
     slo,
+    stats,
     tokens,
 )
 from recorder.errors import RecorderError
 
 COMMANDS: Final[tuple[tuple[str, tuple[ModuleType, ...]], ...]] = (
     ("Record", (proxy, tokens, simulate, demo)),
-    ("Look", (sessions, show, replay, doctor, slo, query, prices, drift, serve)),
+    ("Look", (sessions, show, replay, stats, doctor, slo, query, prices, drift, serve)),
     ("Store", (import_, export, bundle, otel, seal)),
 )
 """Panels of the help, and the modules of their commands."""

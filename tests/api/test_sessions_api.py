@@ -227,3 +227,9 @@ def test_openapi_says_what_is_answered(client: TestClient, sample_store: Any) ->
     shape = description["components"]["schemas"]["SessionsRow"]["properties"]
     assert shape.keys() == get(client, f"/{sample_store.voice}").keys()
     assert shape["event_count"]["description"]
+
+
+def test_what_a_session_cost(client: TestClient, sample_store: Any) -> None:
+    rows = get(client, f"/{sample_store.voice}/costs")["data"]
+    assert all(isinstance(row["cost_usd"], float | None) for row in rows)
+    assert "cost_usd" in get(client, f"/{sample_store.voice}")
