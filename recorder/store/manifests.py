@@ -13,6 +13,7 @@ first and their manifest last, and never after the manifest that replaces it.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import time
 from collections.abc import Iterable
@@ -51,8 +52,10 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
         files: its data files, possibly several of a data set, in the order of their rows; a data set without rows has
             none.
         replaces: names of manifests that do not count any more.
+        at_once: whether what it replaces goes without waiting for readers: it holds what was removed on purpose.
         part: the number of a part, from 0; None for whole sessions.
         resume: of a part: where decoding goes on, as `protocol.checkpoint` writes it.
+        digest: the first half of the SHA-256 of all the above as compact JSON, in hex; only in the file.
     """
 
     format_version: int
@@ -62,8 +65,10 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     sessions: dict[str, dict[str, Any]]
     files: tuple[SegmentFile, ...]
     replaces: tuple[str, ...] = ()
+    at_once: bool = False
     part: int | None = None
     resume: bytes = b""
+    digest: str = ""
 
     @property
     def only(self) -> str | None:
@@ -79,6 +84,7 @@ def write(data_dir: Path, manifest: Manifest) -> Path:
     """Write a manifest; from here on it counts. The caller syncs the directory that is returned."""
     target = data_dir / layout.manifest_path(manifest.date, manifest.name)
     layout.make_directory(target.parent)
+    manifest = msgspec.structs.replace(manifest, digest=_digest(manifest))
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
     layout.write_file(target, lambda file: file.write(text))
     return target.parent
@@ -98,10 +104,21 @@ def read(path: Path) -> Manifest:
         if version > FORMAT_VERSION:
             raise NewerFormatError(str(path), version, FORMAT_VERSION)
         if version == FORMAT_VERSION:
-            return msgspec.json.decode(text, type=Manifest)
+            return _checked(msgspec.json.decode(text, type=Manifest))
         return msgspec.convert(upcast.manifest(msgspec.json.decode(text), version, to=FORMAT_VERSION), Manifest)
     except msgspec.MsgspecError as error:
         raise DamagedManifestError(str(path), error) from error
+
+
+def _digest(manifest: Manifest) -> str:
+    return hashlib.sha256(msgspec.json.encode(manifest)).hexdigest()[:32]
+
+
+def _checked(manifest: Manifest) -> Manifest:
+    plain = msgspec.structs.replace(manifest, digest="")
+    if manifest.digest != _digest(plain):
+        raise msgspec.DecodeError("its content is not what was written")
+    return plain
 
 
 def find(data_dir: Path, session_id: str) -> Path | None:
