@@ -54,4 +54,6 @@ def _refused_kind(error: Object) -> str | None:
     said = message.lower()
     if param == "audio_end_ms" or "truncat" in said or "already shorter than" in said:
         return "conversation.item.truncate"
+    if param in {"item", "previous_item_id"} or param.startswith("item."):
+        return "conversation.item.create"
     return None

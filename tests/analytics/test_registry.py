@@ -26,7 +26,8 @@ def test_models_come_after_those_they_depend_on() -> None:
 
 
 def test_the_stored_models_are_these() -> None:
-    known = {"items", "responses", "turns", "interruptions", "sessions", "tool_calls", "speech"}
+    known = {"items", "responses", "turns", "interruptions", "sessions", "tool_calls", "speech", "usage", "errors"}
+    known |= {"transcriptions", "mcp_calls", "rate_limits", "pacing", "contexts", "input_signals"}
     assert known <= set(stored_models())
     assert "wire_events" not in stored_models()
 

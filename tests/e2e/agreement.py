@@ -31,13 +31,15 @@ def near(value: float | None) -> Any:
 
 def compare(state: ConversationState, tables: dict[str, Rows]) -> None:
     """Everything that both say of a session's end."""
-    items = [item for item in state.items if item.id is not None]
     rows = [row for row in sorted(tables["items"], key=lambda row: row["item_no"]) if not row["out_of_band"]]
-    assert [item.id for item in items] == [row["item_id"] for row in rows]
+    assert [(item.id, item.type, item.role) for item in state.items] == [
+        (row["item_id"], row["type"], row["role"]) for row in rows
+    ]
+    items = [item for item in state.items if item.id is not None]
     outside = {row["item_id"] for row in tables["items"] if row["out_of_band"]}
     assert {item.id for item in state.out_of_band} == outside
     by_id = {item.id: item for item in [*items, *state.out_of_band]}
-    for row in tables["items"]:
+    for row in (row for row in tables["items"] if row["item_id"] is not None):
         compare_item(by_id[row["item_id"]], row)
     compare_turns(by_id, tables["turns"])
     compare_responses(state, tables["responses"])
@@ -70,7 +72,8 @@ def compare_turns(by_id: dict[str | None, Item], rows: Rows) -> None:
             item.role == "user" or (item.role == "assistant" and not item.out_of_band and (item.text or item.audio_ms))
         )
     }
-    full = [row for row in rows if row["speaker"] == "user" or row["text"] or row["audio_ms"]]
+    named = [row for row in rows if row["item_id"] is not None]
+    full = [row for row in named if row["speaker"] == "user" or row["text"] or row["audio_ms"]]
     assert {row["item_id"]: row["speaker"] for row in full} == said
     for row in full:
         item = by_id[row["item_id"]]

@@ -107,6 +107,12 @@ def test_an_item_that_the_server_refused_is_taken_back(session: Session) -> None
     assert ids(events) == []
 
 
+def test_an_item_that_an_error_speaks_of_is_taken_back(session: Session) -> None:
+    refusal = {"type": "error", "error": {"type": "invalid_request_error", "param": "item.content[0].type"}}
+    asked = {"type": "conversation.item.create", "item": message(None)}
+    assert project(session(("client", asked), ("server", refusal))).items == []
+
+
 # Content
 
 

@@ -71,9 +71,23 @@ outputs AS (
     min(position) AS position, min(at_ns) AS at_ns, max(position) AS last_position,
     min(at_ns) FILTER (is_token) AS first_delta_at_ns,
     max(at_ns) FILTER (is_token) AS last_delta_at_ns,
-    count(*) FILTER (type LIKE 'response.output_audio%' OR type LIKE 'response.output_text%') > 0 AS has_content
+    CASE
+      WHEN bool_or(type LIKE 'response.function\_call\_arguments.%' ESCAPE '\') THEN 'function_call'
+      WHEN bool_or(type LIKE 'response.mcp\_call\_arguments.%' ESCAPE '\') THEN 'mcp_call'
+      WHEN bool_or(type LIKE 'response.output\_audio%' ESCAPE '\' OR type LIKE 'response.output\_text%' ESCAPE '\')
+        THEN 'message'
+    END AS content_of
   FROM response_events
   WHERE item_id IS NOT NULL AND type NOT LIKE 'output_audio_buffer.%'
+  GROUP BY session_id, item_id
+),
+-- Items that only their transcription tells of.
+transcribed AS (
+  SELECT session_id, item_id, min(position) AS position, min(at_ns) AS at_ns, max(position) AS last_position
+  FROM wire_events
+  WHERE direction = 'server' AND item_id IS NOT NULL AND type IN (
+    'conversation.item.input_audio_transcription.delta', 'conversation.item.input_audio_transcription.updated',
+    'conversation.item.input_audio_transcription.completed')
   GROUP BY session_id, item_id
 ),
 deletions AS (
@@ -93,7 +107,9 @@ named AS (
   UNION
   SELECT session_id, item_id FROM committed
   UNION
-  SELECT session_id, item_id FROM outputs WHERE has_content
+  SELECT session_id, item_id FROM outputs WHERE content_of IS NOT NULL
+  UNION
+  SELECT session_id, item_id FROM transcribed
 )
 SELECT
   session_id,
@@ -102,9 +118,9 @@ SELECT
   outputs.response_no,
   outputs.response_id,
   outputs.output_index,
-  least(described.first_position, committed.position, outputs.position) AS first_position,
-  least(described.first_at_ns, committed.at_ns, outputs.at_ns) AS first_at_ns,
-  least(described.created_position, committed.position, outputs.position) AS created_position,
+  least(described.first_position, committed.position, outputs.position, transcribed.position) AS first_position,
+  least(described.first_at_ns, committed.at_ns, outputs.at_ns, transcribed.at_ns) AS first_at_ns,
+  least(described.created_position, committed.position, outputs.position, transcribed.position) AS created_position,
   described.done_position,
   deletions.position AS deleted_position,
   greatest(described.last_position, committed.position, outputs.last_position, item_texts.last_position)
@@ -113,17 +129,19 @@ SELECT
   outputs.last_delta_at_ns,
   CASE
     WHEN described.role IS NOT NULL THEN described.role
-    WHEN coalesce(described.item_type, 'message') <> 'message' THEN NULL
+    WHEN coalesce(described.item_type, outputs.content_of, 'message') <> 'message' THEN NULL
     WHEN committed.position IS NOT NULL THEN 'user'
     WHEN outputs.position IS NOT NULL THEN 'assistant'
+    WHEN transcribed.position IS NOT NULL THEN 'user'
   END AS role,
-  coalesce(described.item_type, 'message') AS type,
+  coalesce(described.item_type, outputs.content_of, 'message') AS type,
   described.status,
   described.name,
   described.call_id,
   coalesce(described.previous_item_id, committed.previous_item_id) AS previous_item_id,
   coalesce(nullif(item_texts.text, ''), described.content_text, item_texts.text) AS text,
-  coalesce(described.has_input_audio, false) OR committed.position IS NOT NULL AS has_input_audio,
+  coalesce(described.has_input_audio, false) OR committed.position IS NOT NULL OR transcribed.position IS NOT NULL
+    AS has_input_audio,
   committed.position AS committed_position,
   committed.at_ns AS committed_at_ns,
   committed.cause_position AS commit_cause_position,
@@ -139,6 +157,7 @@ FROM named
 LEFT JOIN described USING (session_id, item_id)
 LEFT JOIN committed USING (session_id, item_id)
 LEFT JOIN outputs USING (session_id, item_id)
+LEFT JOIN transcribed USING (session_id, item_id)
 LEFT JOIN deletions USING (session_id, item_id)
 LEFT JOIN item_texts USING (session_id, item_id)
 LEFT JOIN creates USING (session_id)

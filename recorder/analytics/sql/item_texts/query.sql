@@ -11,13 +11,32 @@ WITH pieces AS (
   WHERE direction = 'server' AND type IN (
     'conversation.item.input_audio_transcription.delta', 'conversation.item.input_audio_transcription.completed')
 ),
+-- A revision stands for all that was streamed before it.
+revisions AS (
+  SELECT session_id, item_id, coalesce(content_index, 0) AS content_index, max(position) AS position,
+    arg_max(body ->> '$.transcript', position) AS text
+  FROM wire_events
+  WHERE direction = 'server' AND type = 'conversation.item.input_audio_transcription.updated'
+    AND body ->> '$.transcript' IS NOT NULL
+  GROUP BY session_id, item_id, coalesce(content_index, 0)
+),
+revised AS (
+  SELECT pieces.*
+  FROM pieces
+  LEFT JOIN revisions
+    ON revisions.session_id = pieces.session_id AND revisions.item_id = pieces.item_id
+    AND revisions.content_index = pieces.content_index
+  WHERE revisions.position IS NULL OR pieces.position > revisions.position OR NOT pieces.is_delta
+  UNION ALL
+  SELECT session_id, item_id, content_index, position, text, true FROM revisions
+),
 parts AS (
   SELECT
     session_id, item_id, content_index,
     string_agg(text, '' ORDER BY position) FILTER (is_delta) AS streamed,
     arg_max(text, position) FILTER (NOT is_delta) AS finished,
     max(position) AS last_position
-  FROM pieces
+  FROM revised
   WHERE item_id IS NOT NULL AND text IS NOT NULL
   GROUP BY session_id, item_id, content_index
 )

@@ -2,7 +2,8 @@
 WITH asked AS (
   SELECT
     wire_events.session_id, wire_events.position, wire_events.at_ns, wire_events.item_id,
-    TRY_CAST(wire_events.body ->> '$.audio_end_ms' AS DOUBLE) AS audio_end_ms,
+    CASE WHEN isfinite(TRY_CAST(wire_events.body ->> '$.audio_end_ms' AS DOUBLE))
+      THEN TRY_CAST(wire_events.body ->> '$.audio_end_ms' AS DOUBLE) END AS audio_end_ms,
     rejections.position IS NOT NULL AS rejected
   FROM wire_events
   LEFT JOIN rejections
@@ -12,7 +13,8 @@ WITH asked AS (
 answers AS (
   SELECT
     done.session_id, done.position, done.at_ns, done.item_id,
-    TRY_CAST(done.body ->> '$.audio_end_ms' AS DOUBLE) AS audio_end_ms,
+    CASE WHEN isfinite(TRY_CAST(done.body ->> '$.audio_end_ms' AS DOUBLE))
+      THEN TRY_CAST(done.body ->> '$.audio_end_ms' AS DOUBLE) END AS audio_end_ms,
     asked.position AS asked_position
   FROM (FROM wire_events WHERE direction = 'server' AND type = 'conversation.item.truncated') AS done
   ASOF LEFT JOIN (FROM asked WHERE NOT rejected) AS asked
