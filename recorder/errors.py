@@ -91,6 +91,21 @@ class AudioRemovedError(RecorderError):
         self.position = position
 
 
+class SessionRunningError(RecorderError):
+    """A session cannot be changed while it is being recorded."""
+
+    exit_code = 3
+    http_status = 409
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(
+            f"session {session_id} is still being recorded; nothing was changed",
+            hint="Wait until it has ended. POST /sessions/ID/stop-recording of the proxy's admin address ends its "
+            "recording now; after a killed proxy, `recorder seal` brings in what is left.",
+        )
+        self.session_id = session_id
+
+
 class NoAudioError(RecorderError):
     """A session has no audio that could be exported."""
 

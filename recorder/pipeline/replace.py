@@ -120,7 +120,9 @@ def changed(data_dir: Path, manifest: Manifest, change: Change) -> Manifest:
         for data_set, table in rows.items():
             tables.setdefault(data_set, []).append(table)
     files += segments.write(data_dir, manifest.date, name, {key: segments.concat(each) for key, each in tables.items()})
-    return Manifest(FORMAT_VERSION, name, manifest.date, __version__, sessions, tuple(files), (manifest.name,))
+    return Manifest(
+        FORMAT_VERSION, name, manifest.date, __version__, sessions, tuple(files), (manifest.name,), at_once=True
+    )
 
 
 def _limited(edit: Edit | None, session_ids: frozenset[str]) -> Edit | None:
@@ -151,7 +153,7 @@ def sweep(data_dir: Path, *, grace_seconds: float = GRACE_SECONDS) -> Swept:
 
     Args:
         data_dir: the store.
-        grace_seconds: how long ago they must have been replaced; 0 for readers that can bear losing open files.
+        grace_seconds: how long ago they must have been replaced, unless by a manifest that says `at_once`.
 
     Raises:
         StoreError: a manifest is damaged, or of a newer version.
@@ -174,15 +176,19 @@ def sweep(data_dir: Path, *, grace_seconds: float = GRACE_SECONDS) -> Swept:
 
 def _due(data_dir: Path, cache: ManifestCache, grace_seconds: float) -> list[Manifest]:
     """The replaced manifests whose time has come, those before the ones that replaced them."""
-    everything = [*cache.counting, *cache.replaced.values()]
-    replaced_at: dict[str, float] = {}
-    for manifest in everything:
-        written = _path(data_dir, manifest.date, manifest.name).stat().st_mtime
-        for name in manifest.replaces:
-            replaced_at[name] = min(written, replaced_at.get(name, written))
+    everything = {each.name: each for each in (*cache.counting, *cache.replaced.values())}
     until = time.time() - grace_seconds
-    waiting = {name: each for name, each in cache.replaced.items() if grace_seconds <= 0 or replaced_at[name] <= until}
-    there = {each.name for each in everything} | {part.name for parts in cache.parts.values() for part in parts}
+    asked = [
+        each
+        for each in everything.values()
+        if each.at_once or grace_seconds <= 0 or _path(data_dir, each.date, each.name).stat().st_mtime <= until
+    ]
+    waiting = {name: cache.replaced[name] for each in asked for name in each.replaces if name in cache.replaced}
+    while before := [
+        everything[name] for each in waiting.values() for name in each.replaces if name in everything.keys() - waiting
+    ]:
+        waiting |= {each.name: each for each in before}
+    there = everything.keys() | {part.name for parts in cache.parts.values() for part in parts}
     due: list[Manifest] = []
     while ready := [each for each in waiting.values() if not there & set(each.replaces)]:
         due += ready

@@ -95,7 +95,7 @@ def merge(
         StoreError: a file is missing or damaged, or of a newer version.
     """
     runs = _Runs(data_dir, data_set, units, without, edit)
-    files = []
+    files: list[SegmentFile] = []
     while runs.next is not None:
         path = layout.segment_path(data_set, date, f"{name}.{first + len(files):05d}")
         output = _Output(runs, target_bytes)

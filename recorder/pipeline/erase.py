@@ -1,0 +1,87 @@
+"""Erasing sessions: the right to be forgotten. What is not removed from anywhere here, docs/retention.md names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import msgspec
+
+from recorder.errors import SessionNotFoundError, UsageError
+from recorder.pipeline.catalog import Catalog
+from recorder.pipeline.remove import remove, stored_sessions
+from recorder.pipeline.replace import sweep
+from recorder.store import audit, layout
+
+
+class EraseReport(msgspec.Struct):
+    """What `erase` did.
+
+    Attributes:
+        sessions: ids of the sessions that are gone.
+        events: how many sealed events they had.
+    """
+
+    sessions: list[str]
+    events: int
+
+
+def find(data_dir: Path, references: Sequence[str], labels: Sequence[str] = ()) -> list[str]:
+    """The sessions that are meant.
+
+    Args:
+        data_dir: the store.
+        references: as `Catalog.resolve` takes them; also whole ids of what nothing but a journal is left of.
+        labels: `key=value` each; sessions that have all of them.
+
+    Raises:
+        SessionNotFoundError: there is no such session.
+        AmbiguousSessionError: a prefix fits several.
+        UsageError: a label is not of that form.
+    """
+    with layout.rewriting(data_dir):
+        sweep(data_dir)  # what a removal that was broken off has left
+    there = stored_sessions(data_dir)
+    with Catalog(data_dir) as catalog:
+        found = {each if each in there else catalog.resolve(each) for each in map(str.strip, references)}
+        if labels:
+            found |= _labelled(catalog, labels)
+    return sorted(found)
+
+
+def _labelled(catalog: Catalog, labels: Sequence[str]) -> set[str]:
+    conditions, values = [], []
+    for label in labels:
+        key, equals, value = label.partition("=")
+        if not re.fullmatch(r"[\w.-]+", key) or not equals:
+            raise UsageError(f"--label {label!r} is no label", hint="Give it as key=value.")
+        conditions.append("labels ->> ? = ?")
+        values += [f'$."{key}"', value]
+    sql = f"SELECT session_id FROM sessions WHERE {' AND '.join(conditions)}"  # noqa: S608 - values are parameters
+    return set(catalog.query(sql, values)["session_id"].to_list())
+
+
+def erase(data_dir: Path, session_ids: Collection[str], *, reason: str = "") -> EraseReport:
+    """Erase sessions, and put down that it was done.
+
+    Args:
+        data_dir: the store.
+        session_ids: whole ids.
+        reason: the operator's words, for the audit record.
+
+    Raises:
+        SessionNotFoundError: one of them is not there.
+        SessionRunningError: one of them still runs; nothing was erased.
+        StoreError: a file is missing or damaged.
+    """
+    with layout.rewriting(data_dir):
+        there = stored_sessions(data_dir)
+        for session_id in session_ids:
+            if session_id not in there:
+                raise SessionNotFoundError(session_id)
+        events = remove(data_dir, session_ids)
+        entry = audit.Entry("erase", len(session_ids), events, reason=reason)
+        entry.session_digests = audit.digests(session_ids)
+        audit.append(data_dir, entry)
+    return EraseReport(sorted(session_ids), events)
