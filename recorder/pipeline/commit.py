@@ -55,6 +55,22 @@ class Closing(NamedTuple):
         return segments.concat([segments.read_events(data_dir, files), self.tables.events()])
 
 
+class Part(NamedTuple):
+    """A part of a session that goes on.
+
+    Attributes:
+        tables: its rows.
+        number: which part, from 0.
+        before: the manifest of the part before it.
+        resume: where decoding goes on after it.
+    """
+
+    tables: SessionTables
+    number: int
+    before: Manifest | None
+    resume: bytes
+
+
 def write_segments(data_dir: Path, sessions: Iterable[Iterable[RecordedEvent]]) -> list[str]:
     """Store whole sessions that have no journal, in one go: many small ones cost little more than one.
 
@@ -103,29 +119,33 @@ def commit(data_dir: Path, sessions: Sequence[Closing]) -> list[str]:
     return [manifest.name for manifest in written]
 
 
-def commit_part(data_dir: Path, tables: SessionTables, part: int, before: Manifest | None, resume: bytes) -> None:
-    """Write a part of a session that goes on: its rows, without derived ones.
+def commit_parts(data_dir: Path, parts: Sequence[Part]) -> None:
+    """Write parts of sessions that go on: their rows, without derived ones. Those that are there already are left out.
 
     Args:
         data_dir: the store.
-        tables: its rows.
-        part: its number.
-        before: the manifest of the part before it.
-        resume: where decoding goes on after it.
+        parts: of different sessions.
     """
+    with layout.locked(data_dir):
+        sealed = manifests.find_all(data_dir, (part.tables.session_id for part in parts))
+        written = [
+            _write_part(data_dir, part)
+            for part in parts
+            if part.tables.session_id not in sealed
+            and manifests.find_part(data_dir, part.tables.session_id, part.number) is None
+        ]
+        _write_manifests(data_dir, written)
+
+
+def _write_part(data_dir: Path, part: Part) -> Manifest:
+    tables, before = part.tables, part.before
     session_id, now_ns = tables.session_id, time.time_ns()
     opened_ns = before.sessions[session_id]["opened_at_ns"] if before else opened_at_ns(tables)
-    facts = {"opened_at_ns": opened_ns, "sealed_at_ns": now_ns, "event_count": tables.count}
+    facts = {session_id: {"opened_at_ns": opened_ns, "sealed_at_ns": now_ns, "event_count": tables.count}}
     date = before.date if before else _date(opened_ns, now_ns)
-    name = layout.part_name(session_id, part)
-    with layout.locked(data_dir):
-        if manifests.find_part(data_dir, session_id, part) or manifests.find(data_dir, session_id):
-            return
-        files = segments.write(data_dir, date, name, tables.data_sets())
-        manifest = Manifest(
-            FORMAT_VERSION, name, date, __version__, {session_id: facts}, files, part=part, resume=resume
-        )
-        _write_manifests(data_dir, [manifest])
+    name = layout.part_name(session_id, part.number)
+    files = segments.write(data_dir, date, name, tables.data_sets())
+    return Manifest(FORMAT_VERSION, name, date, __version__, facts, files, part=part.number, resume=part.resume)
 
 
 def _write_manifests(data_dir: Path, written: Sequence[Manifest]) -> None:

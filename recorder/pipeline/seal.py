@@ -16,13 +16,14 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from recorder.errors import DamagedManifestError, NewerFormatError, StoreError
-from recorder.pipeline.commit import JOURNALS, Closing, commit, commit_part
+from recorder.pipeline.commit import JOURNALS, Closing, Part, commit, commit_parts
 from recorder.pipeline.decoding import JournalDecoder, resume_of
 from recorder.protocol import checkpoint
 from recorder.store import layout, manifests, segments
@@ -110,8 +111,8 @@ def _batches(waiting: Mapping[str, Sequence[JournalFile]]) -> Iterator[list[Jour
     """Journals to be sealed at once, in an order in which a session's parts come one after the other."""
     ended = [journals[-1] for journals in waiting.values() if journals and journals[-1].closed]
     yield from _batches_of(journal for journal in ended if len(waiting[journal.session_id]) == 1)
-    for journals in waiting.values():
-        yield from ([journal] for journal in journals if not journal.closed)
+    for turn in zip_longest(*waiting.values()):  # of each session one part at a time
+        yield from _batches_of(journal for journal in turn if journal is not None and not journal.closed)
     yield from _batches_of(journal for journal in ended if len(waiting[journal.session_id]) > 1)
 
 
@@ -134,28 +135,31 @@ def _batches_of(journals: Iterable[JournalFile]) -> Iterator[list[JournalFile]]:
 
 def _seal(data_dir: Path, journals: Sequence[JournalFile]) -> Counter[str]:
     """Seal, and tell by direction how many messages that were."""
+    tables: list[SessionTables]
     if journals[0].closed:
         sessions = [session for journal in journals if (session := _closing(data_dir, journal)) is not None]
         commit(data_dir, sessions)
-        messages = sum((session.tables.messages for session in sessions), Counter[str]())
+        tables = [session.tables for session in sessions]
     else:
-        messages = _seal_part(data_dir, journals[0])
+        parts = [part for journal in journals if (part := _part(data_dir, journal)) is not None]
+        commit_parts(data_dir, parts)
+        tables = [part.tables for part in parts]
     for journal in journals:
         if journal.closed:
             manifests.remove_parts(data_dir, journal.session_id, journal.part)
         journal.path.unlink(missing_ok=True)
     layout.sync_directories(journal.path.parent for journal in journals)
-    return messages
+    return sum((one.messages for one in tables), Counter[str]())
 
 
-def _seal_part(data_dir: Path, journal: JournalFile) -> Counter[str]:
+def _part(data_dir: Path, journal: JournalFile) -> Part | None:
+    """What is to be written of a session that goes on; None if it is sealed already."""
     found = _decode(data_dir, journal)
     if found is None:
-        return Counter()
-    tables, decoder, before = found
+        return None
     _sync_next(journal)
-    commit_part(data_dir, tables, journal.part, before, checkpoint.encode(decoder.checkpoint()))
-    return tables.messages
+    tables, decoder, before = found
+    return Part(tables, journal.part, before, checkpoint.encode(decoder.checkpoint()))
 
 
 def _sync_next(journal: JournalFile) -> None:

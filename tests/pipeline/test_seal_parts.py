@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,7 +23,7 @@ from recorder.pipeline.decoding import JournalDecoder, decode_journal, resume_of
 from recorder.pipeline.seal import seal_all, seal_journal
 from recorder.protocol.batch import one_by_one
 from recorder.protocol.envelope import RecordedEvent, RecordKind
-from recorder.store import layout, segments
+from recorder.store import layout, manifests, segments
 from recorder.store.journal import JournalWriter, by_session, encode_frame, list_journals, read_journal
 from recorder.store.manifests import Manifest, ManifestCache
 from recorder.store.schema import events_table
@@ -223,7 +224,7 @@ def test_a_part_that_cannot_be_sealed_is_set_aside_and_those_after_it_follow(
         raise RuntimeError("boom")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(seal, "commit_part", broken)
+        patch.setattr(seal, "commit_parts", broken)
         assert seal_all(data_dir).quarantined == {session_id: "boom"}
     room = data_dir / "quarantine"
     aside = sorted(path.name for path in room.iterdir())
@@ -399,10 +400,8 @@ def test_memory_of_sealed_rows_is_bounded(data_dir: Path, monkeypatch: pytest.Mo
 
 def test_a_part_whose_checkpoint_is_damaged_is_shown_as_far_as_it_is_sealed(data_dir: Path) -> None:
     journal = running(data_dir)
-    (path,) = (data_dir / "manifests").rglob("*.json")
-    text = path.read_text()
-    at = text.index('"resume"') + 20
-    path.write_text(text[:at] + "AAAA" + text[at + 4 :])
+    (part,) = cache_of(data_dir).parts[journal.session_id]
+    manifests.write(data_dir, msgspec.structs.replace(part, resume=part.resume[:-9]))
 
     with Catalog(data_dir) as catalog:
         assert catalog.events(journal.session_id).height == 12
