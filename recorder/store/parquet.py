@@ -6,12 +6,13 @@ names; DELTA_BINARY_PACKED on whole numbers, which are times, positions and coun
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recorder.errors import NewerFormatError, StoreError
@@ -23,22 +24,25 @@ ROW_GROUP: Final = 262_144
 
 _BYTES_A_GROUP: Final = 64 << 20  # a row group is held in memory: images are big
 _AUDIO_BYTES_A_GROUP: Final = 4 << 20  # who wants one block reads a group
+_FEW_ROWS: Final = 16
 _WIRE_TEXT: Final = frozenset({"payload"})  # every value differs: a dictionary only costs time
 
 
-def writer(file: BinaryIO, schema: pa.Schema) -> pq.ParquetWriter:
+def writer(file: BinaryIO, schema: pa.Schema, *, plain: Collection[str] = ()) -> pq.ParquetWriter:
     """Begin a file of this format version; the caller writes its row groups and closes it.
 
     Args:
         file: an empty one.
         schema: its columns, as they lie in files.
+        plain: columns that compressing would not make smaller.
     """
+    squeezed = [name for name in schema.names if name not in plain]
     key = [(name, "ascending") for name in ("session_id", "position", "part_no") if name in schema.names]
     begun = pq.ParquetWriter(
         file,
         schema,
-        compression="zstd",
-        compression_level=3,
+        compression=dict.fromkeys(schema.names, "none") | dict.fromkeys(squeezed, "zstd"),
+        compression_level=dict.fromkeys(squeezed, 3) or None,
         use_dictionary=[field.name for field in schema if _is_text(field.type) and field.name not in _WIRE_TEXT],
         column_encoding={field.name: "DELTA_BINARY_PACKED" for field in schema if _is_whole(field.type)},
         store_schema=False,  # Parquet's own types say it all; Arrow's copy is a third of a small file
@@ -46,6 +50,15 @@ def writer(file: BinaryIO, schema: pa.Schema) -> pq.ParquetWriter:
     )
     begun.add_key_value_metadata({VERSION_KEY: str(FORMAT_VERSION)})
     return begun
+
+
+def plain_columns(table: pa.Table) -> Collection[str]:
+    """The columns of a file that compressing would not make smaller: those of a few rows, and audio coded already."""
+    if table.num_rows < _FEW_ROWS:
+        return table.schema.names
+    if table.schema.names == AUDIO.names and pc.all(pc.equal(table["codec"], "flac")).as_py():
+        return ("bytes",)
+    return ()
 
 
 def group_bytes(schema: pa.Schema) -> int:

@@ -152,7 +152,13 @@ def split(table: pa.Table, session_ids: Sequence[str]) -> dict[str, pa.Table]:
     """The rows of each session in a table that holds several."""
     if len(session_ids) == 1:
         return {session_ids[0]: table}
-    return {session_id: table.filter(pc.equal(table["session_id"], session_id)) for session_id in session_ids}
+    pieces: dict[str, list[pa.Table]] = {session_id: [table.slice(0, 0)] for session_id in session_ids}
+    runs = pc.run_end_encode(table["session_id"].combine_chunks())
+    start = 0
+    for session_id, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
+        pieces[session_id].append(table.slice(start, end - start))
+        start = end
+    return {session_id: pa.concat_tables(found) for session_id, found in pieces.items()}
 
 
 def write(data_dir: Path, date: str, name: str, tables: Mapping[str, pa.Table]) -> tuple[SegmentFile, ...]:
@@ -197,7 +203,7 @@ def column_digests() -> dict[str, str]:
 
 
 def _write_parquet(table: pa.Table, file: BinaryIO) -> None:
-    with parquet.writer(file, table.schema) as writer:
+    with parquet.writer(file, table.schema, plain=parquet.plain_columns(table)) as writer:
         writer.write_table(table, row_group_size=_rows_a_group(table))
 
 

@@ -4,6 +4,7 @@ import random
 import stat
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -95,6 +96,24 @@ def test_encodings_are_those_that_were_measured(tmp_path: Path) -> None:
     assert "RLE_DICTIONARY" in columns["type"].encodings
     assert "RLE_DICTIONARY" not in columns["payload"].encodings
     assert [column.column_index for column in group.sorting_columns] == [0, 1]
+
+
+def test_what_compressing_makes_no_smaller_is_not_compressed(tmp_path: Path) -> None:
+    few = schema.events_table([event(n) for n in range(3)])
+    blocks = pa.table({name: ["flac"] * 20 for name in schema.AUDIO.names})
+    mixed = blocks.set_column(blocks.schema.get_field_index("codec"), "codec", pa.array(["flac"] * 19 + ["raw"]))
+    found = {}
+    for name, table in {"few": few, "flac": blocks, "mixed": mixed}.items():
+        with (
+            (tmp_path / name).open("wb") as file,
+            parquet.writer(file, table.schema, plain=parquet.plain_columns(table)) as writer,
+        ):
+            writer.write_table(table)
+        group = pq.read_metadata(tmp_path / name).row_group(0)
+        columns = {group.column(n).path_in_schema: group.column(n).compression for n in range(group.num_columns)}
+        found[name] = {column for column, compression in columns.items() if compression == "UNCOMPRESSED"}
+
+    assert found == {"few": set(schema.EVENTS.names), "flac": {"bytes"}, "mixed": set()}
 
 
 def test_after_gives_later_positions_only(tmp_path: Path) -> None:
@@ -206,6 +225,17 @@ def test_split_parts_a_table_by_session() -> None:
     parted = segments.split(schema.events_table(rows), [SESSION, OTHER])
 
     assert {key: table["position"].to_pylist() for key, table in parted.items()} == {SESSION: [0], OTHER: [1]}
+
+
+def test_split_takes_rows_in_any_order_and_sessions_without_any() -> None:
+    rows = [event(n) for n in range(4)]
+    rows[1].session_id = rows[2].session_id = OTHER
+
+    for table in (schema.events_table(rows), schema.EVENTS.empty_table()):
+        parted = segments.split(table, [SESSION, OTHER, "without"])
+        expected = [[0, 3], [1, 2], []] if table.num_rows else [[], [], []]
+        assert [parted[key]["position"].to_pylist() for key in (SESSION, OTHER, "without")] == expected
+        assert {found.schema for found in parted.values()} == {schema.EVENTS}
 
 
 def test_tables_grow_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
