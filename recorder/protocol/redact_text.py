@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+import msgspec
+
 from recorder.protocol.audio import audio_key
 from recorder.protocol.envelope import RecordedEvent
 from recorder.protocol.json_scan import scalars, string_value
@@ -99,7 +101,7 @@ class _Search:
 
     def read(self, number: int, event: RecordedEvent, offsets: frozenset[int]) -> None:
         text = (event.payload or "").encode("utf-8", "surrogatepass")
-        if not text.lstrip().startswith((b"{", b"[")):
+        if not _is_json(text):
             found = self._replaced(event.payload or "")
             if found is not None:
                 self.edits[number] = [_Edit(0, len(text), found.encode("utf-8", "surrogatepass"))]
@@ -150,6 +152,14 @@ class _Search:
                     self.matches += count
                     edits.append(_Edit(start, end, _token(new)))
         return _apply(value, edits).payload if edits else None
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return False
+    return True
 
 
 def _cut(value: str, begin: int, spans: Sequence[tuple[int, int]]) -> str:

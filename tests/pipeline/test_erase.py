@@ -202,7 +202,7 @@ def test_broken_off_and_done_again(store: tuple[Path, list[str]]) -> None:
 
 
 def test_an_open_reader_goes_on(store: tuple[Path, list[str]]) -> None:
-    data_dir, (one, two, three) = store
+    data_dir, (_, two, three) = store
     compact(data_dir, grace_seconds=0)
     with Catalog(data_dir) as catalog:
         assert catalog.query("SELECT count(*) FROM events").item() == 30
