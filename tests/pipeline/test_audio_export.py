@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import soundfile
@@ -18,6 +19,7 @@ from recorder.pipeline.audio_export import AudioExport, export_audio
 from recorder.pipeline.catalog import Catalog
 from recorder.pipeline.imports import import_files
 from recorder.simulator.audio import AudioFormat
+from recorder.store import manifests
 
 Line = dict[str, Any]
 
@@ -164,10 +166,9 @@ def test_a_session_that_is_not_there(tmp_path: Path) -> None:
 def test_audio_that_was_removed_is_silence_or_an_error(tmp_path: Path, export: Callable[..., Any]) -> None:
     export(*CALL)
     data_dir = next(path for path in tmp_path.iterdir() if path.is_dir())
-    manifest = next(data_dir.glob("manifests/*/*.json"))
-    facts = json.loads(manifest.read_text("utf-8"))
-    facts["files"] = [file for file in facts["files"] if file["data_set"] != "audio"]
-    manifest.write_text(json.dumps(facts), "utf-8")
+    manifest = manifests.read(next(data_dir.glob("manifests/*/*.json")))
+    kept = tuple(file for file in manifest.files if file.data_set != "audio")
+    manifests.write(data_dir, msgspec.structs.replace(manifest, files=kept))
 
     with Catalog(data_dir) as catalog, pytest.raises(NoAudioError, match="not kept, or removed"):
         export_audio(catalog, catalog.resolve("last"), io.BytesIO(), "wav")
