@@ -25,6 +25,7 @@ ROW_GROUP: Final = 262_144
 _BYTES_A_GROUP: Final = 64 << 20  # a row group is held in memory: images are big
 _AUDIO_BYTES_A_GROUP: Final = 4 << 20  # who wants one block reads a group
 _FEW_ROWS: Final = 16
+_ROOT: Final = 3  # data file → date → data set → segments → the store
 _WIRE_TEXT: Final = frozenset({"payload"})  # every value differs: a dictionary only costs time
 
 
@@ -76,11 +77,17 @@ def _is_whole(kind: pa.DataType) -> bool:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Say in our words what goes wrong with a file.
+    """Say in our words what goes wrong with a data file; in a workspace, have it fetched if it is not here.
 
     Raises:
-        StoreError: it is missing or damaged.
+        StoreError: it is missing or damaged, or where it is to be fetched from is away.
     """
+    if not path.exists():
+        from recorder.store.workspace import remote_of  # noqa: PLC0415 - it reads manifests, and they name data files
+
+        remote = remote_of(path.parents[_ROOT])
+        if remote is not None:
+            remote.fetch(path)
     try:
         yield
     except (OSError, pa.ArrowException) as error:
