@@ -23,16 +23,20 @@ from typer.exceptions import TyperException
 
 from recorder.cli import (
     bundle,
+    compact,
     demo,
     doctor,
     drift,
+    erase,
     export,
     import_,
     otel,
     output,
     prices,
     proxy,
+    prune,
     query,
+    redact,
     replay,
     seal,
     serve,
@@ -48,7 +52,7 @@ from recorder.errors import RecorderError
 COMMANDS: Final[tuple[tuple[str, tuple[ModuleType, ...]], ...]] = (
     ("Record", (proxy, tokens, simulate, demo)),
     ("Look", (sessions, show, replay, stats, doctor, slo, query, prices, drift, serve)),
-    ("Store", (import_, export, bundle, otel, seal)),
+    ("Store", (import_, export, bundle, otel, seal, compact, prune, erase, redact)),
 )
 """Panels of the help, and the modules of their commands."""
 

@@ -25,6 +25,7 @@ from recorder.store.manifests import GRACE_SECONDS, Manifest, ManifestCache
 from recorder.store.merge import Edit, Unit, merge, sessions_in
 from recorder.store.schema import FORMAT_VERSION
 from recorder.store.segments import SegmentFile
+from recorder.store.workspace import remote_of
 
 _DIGITS: Final = 32
 
@@ -144,6 +145,9 @@ def commit(data_dir: Path, replacements: Sequence[Manifest]) -> None:
                     raise StoreError(f"the manifest {name} is gone", hint="Try again.")
         layout.sync_directories((data_dir / file.path).parent for each in replacements for file in each.files)
         layout.sync_directories(manifests.write(data_dir, manifest) for manifest in replacements)
+    remote = remote_of(data_dir)
+    if remote is not None:
+        remote.push()
 
 
 def sweep(data_dir: Path, *, grace_seconds: float = GRACE_SECONDS) -> Swept:
@@ -159,19 +163,40 @@ def sweep(data_dir: Path, *, grace_seconds: float = GRACE_SECONDS) -> Swept:
         StoreError: a manifest is damaged, or of a newer version.
     """
     with layout.locked(data_dir):
-        cache = listed(data_dir)
-        parts = [part for parts in cache.parts.values() for part in parts]
-        due = _due(data_dir, cache, grace_seconds)
-        left = [each for each in (*cache.counting, *parts, *cache.replaced.values()) if each not in due]
-        named = {file.path for manifest in left for file in manifest.files}
-        paths = {file.path for manifest in due for file in manifest.files} - named
-        paths |= {path for path in _begun(data_dir) if path not in named}
+        garbage = _garbage(data_dir, listed(data_dir), grace_seconds)
+        paths = garbage.files | {path for path in _begun(data_dir) if path not in garbage.named}
         size = _remove([data_dir / path for path in paths])
-        for manifest in due:  # the oldest first: whatever is left, what replaced it is there
+        for manifest in garbage.manifests:
             _remove([_path(data_dir, manifest.date, manifest.name)])
-        hollow = [each for each in left if not each.sessions and not set(each.replaces) & {one.name for one in left}]
-        _remove([_path(data_dir, manifest.date, manifest.name) for manifest in hollow])
+    remote = remote_of(data_dir)
+    if remote is not None:
+        garbage = _garbage(remote.known, listed(remote.known), grace_seconds)
+        remote.drop(garbage.manifests, garbage.files)
     return Swept(len(paths), size)
+
+
+class _Garbage(NamedTuple):
+    """What a store need not keep.
+
+    Attributes:
+        manifests: the oldest first: whatever is left, what replaced it is there.
+        files: data files that only they name.
+        named: those that others name.
+    """
+
+    manifests: list[Manifest]
+    files: set[str]
+    named: set[str]
+
+
+def _garbage(data_dir: Path, cache: ManifestCache, grace_seconds: float) -> _Garbage:
+    parts = [part for parts in cache.parts.values() for part in parts]
+    due = _due(data_dir, cache, grace_seconds)
+    left = [each for each in (*cache.counting, *parts, *cache.replaced.values()) if each not in due]
+    named = {file.path for manifest in left for file in manifest.files}
+    files = {file.path for manifest in due for file in manifest.files} - named
+    hollow = [each for each in left if not each.sessions and not set(each.replaces) & {one.name for one in left}]
+    return _Garbage([*due, *hollow], files, named)
 
 
 def _due(data_dir: Path, cache: ManifestCache, grace_seconds: float) -> list[Manifest]:
