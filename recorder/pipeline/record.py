@@ -44,8 +44,6 @@ POLL_SECONDS: Final = 0.25  # each poll costs a write for every session that spo
 SYNC_SECONDS: Final = 1.0
 SEAL_SECONDS: Final = 45.0
 DISK_FLOOR_BYTES: Final = 512 << 20
-_LOOK_SECONDS: Final = 0.05  # 100 calls take 3 s to fill a ring
-_HURRY_ABOVE: Final = 0.25  # a ring's fill
 _RETRY_SECONDS: Final = 1.0
 _SAY_AGAIN_SECONDS: Final = 60.0
 
@@ -146,23 +144,13 @@ def run(
             outage.is_over()
             if last_round and (parent.orderly or not recorder.rings):
                 break
-            _pause(recorder, None if last_round else stopped)
+            time.sleep(POLL_SECONDS) if last_round else stopped.wait(POLL_SECONDS)
     finally:
         done.set()
         recorder.finished.set()
         syncer.join()
         recorder.close()
         lock.release()
-
-
-def _pause(recorder: Recorder, stopped: threading.Event | None) -> None:
-    """Until the next drain is due: sooner where a ring fills up, or where there is news of being `stopped`."""
-    due = time.monotonic() + POLL_SECONDS
-    while recorder.fill < _HURRY_ABOVE and time.monotonic() < due:
-        if stopped is None:
-            time.sleep(_LOOK_SECONDS)
-        elif stopped.wait(_LOOK_SECONDS):
-            return
 
 
 class _Outage:
