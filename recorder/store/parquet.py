@@ -25,6 +25,7 @@ ROW_GROUP: Final = 262_144
 _BYTES_A_GROUP: Final = 64 << 20  # a row group is held in memory: images are big
 _AUDIO_BYTES_A_GROUP: Final = 4 << 20  # who wants one block reads a group
 _FEW_ROWS: Final = 16
+_FEW_BYTES: Final = 1 << 16
 _ROOT: Final = 3  # data file → date → data set → segments → the store
 _WIRE_TEXT: Final = frozenset({"payload"})  # every value differs: a dictionary only costs time
 
@@ -54,8 +55,8 @@ def writer(file: BinaryIO, schema: pa.Schema, *, plain: Collection[str] = ()) ->
 
 
 def plain_columns(table: pa.Table) -> Collection[str]:
-    """The columns of a file that compressing would not make smaller: those of a few rows, and audio coded already."""
-    if table.num_rows < _FEW_ROWS:
+    """The columns of a file that compressing would not make smaller: those of few bytes, and audio coded already."""
+    if table.num_rows < _FEW_ROWS and table.nbytes < _FEW_BYTES:
         return table.schema.names
     if table.schema.names == AUDIO.names and pc.all(pc.equal(table["codec"], "flac")).as_py():
         return ("bytes",)

@@ -248,3 +248,9 @@ def test_tables_grow_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tables.parts()["position"].to_pylist() == list(range(10))
     assert tables.first is not None
     assert tables.first.parts == ()
+
+
+def test_few_rows_are_compressed_where_they_are_large(tmp_path: Path) -> None:
+    files = write(tmp_path, event(0, payload="speak " * 100_000), event(1))
+
+    assert files[0].bytes < 10_000
