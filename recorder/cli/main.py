@@ -36,6 +36,8 @@ from recorder.cli import (
     proxy,
     prune,
     query,
+    rebuild,
+    repair,
     redact,
     replay,
     seal,
@@ -46,13 +48,14 @@ from recorder.cli import (
     slo,
     stats,
     tokens,
+    verify,
 )
 from recorder.errors import RecorderError
 
 COMMANDS: Final[tuple[tuple[str, tuple[ModuleType, ...]], ...]] = (
     ("Record", (proxy, tokens, simulate, demo)),
     ("Look", (sessions, show, replay, stats, doctor, slo, query, prices, drift, serve)),
-    ("Store", (import_, export, bundle, otel, seal, compact, prune, erase, redact)),
+    ("Store", (import_, export, bundle, otel, seal, verify, repair, rebuild, compact, prune, erase, redact)),
 )
 """Panels of the help, and the modules of their commands."""
 

@@ -1,0 +1,337 @@
+"""Whether a store is what it says: every file's digest, every session's positions, messages and derived rows.
+
+    manifests → their data files → each session's events, messages and models → what no manifest names → journals
+
+Nothing is changed. What is found names the file and the sessions concerned; `repair` mends what can be mended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+
+from recorder.analytics.engine import run_checks, run_models
+from recorder.analytics.registry import stored_models
+from recorder.errors import AudioRemovedError, DamagedManifestError, NewerFormatError, StoreError
+from recorder.pipeline.prune import AUDIO_REMOVED
+from recorder.store import layout, manifests, segments
+from recorder.store.journal import journal_directory, list_journals, read_journal
+from recorder.store.manifests import Manifest
+
+Progress = Callable[[int, int], None]
+Kind = Literal[
+    "manifest_damaged",
+    "manifest_newer",
+    "file_missing",
+    "file_damaged",
+    "session_doubled",
+    "events_wrong",
+    "message_damaged",
+    "derived_stale",
+    "check_failed",
+    "journal_damaged",
+    "journal_unsealed",
+    "orphan",
+    "quarantined",
+]
+
+ADVICE: Final[dict[Kind, str]] = {
+    "manifest_damaged": "`recorder repair` writes it anew from its data files.",
+    "manifest_newer": "Upgrade realtime-recorder.",
+    "file_missing": "`recorder repair` makes derived files anew; of others, it sets the session aside.",
+    "file_damaged": "`recorder repair` makes derived files anew; of others, it sets the session aside.",
+    "session_doubled": "`recorder repair` keeps one of the two.",
+    "events_wrong": "`recorder repair` sets the session aside.",
+    "message_damaged": "`recorder repair` sets the session aside.",
+    "derived_stale": "`recorder rebuild` makes them anew.",
+    "check_failed": "A model is wrong, or the recording is strange: please report it.",
+    "journal_damaged": "It is sealed with a gap where it is damaged; nothing else is lost.",
+    "journal_unsealed": "`recorder seal` seals it, if no recorder does.",
+    "orphan": "Left by a crash, and read by nobody; `recorder repair` removes it.",
+    "quarantined": "It could not be sealed; why stands in the text beside it.",
+}
+HARMLESS: Final[frozenset[Kind]] = frozenset({"journal_unsealed", "orphan", "quarantined"})
+"""Worth knowing, but nothing is wrong with what is stored."""
+
+_MOST_NAMED: Final = 20
+_BATCH_EVENTS: Final = 200_000
+_TEMPORARY: Final = ".tmp"
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """One thing that is not as it should be.
+
+    Attributes:
+        kind: which.
+        file: where, relative to the data directory.
+        sessions: ids of the sessions concerned, as far as they are known.
+        problem: what.
+    """
+
+    kind: Kind
+    file: str
+    sessions: tuple[str, ...]
+    problem: str
+
+
+class _Place(NamedTuple):
+    """A manifest's file, and what it holds."""
+
+    path: Path
+    manifest: Manifest
+
+
+def verify(data_dir: Path, *, quick: bool = False, progress: Progress | None = None) -> Iterator[Problem]:
+    """Check a whole store, or as much of it as can be read.
+
+    Args:
+        data_dir: the store. Recording, sealing and compaction may go on meanwhile.
+        quick: only digests and what belongs to whom; not whether messages can be read and models still give the same.
+        progress: told after each manifest.
+
+    Raises:
+        StoreError: there is no such directory.
+    """
+    layout.require(data_dir)
+    places: list[_Place] = []
+    for path in _manifest_files(data_dir):
+        try:
+            places.append(_Place(path, manifests.read(path)))
+        except FileNotFoundError:
+            continue
+        except (DamagedManifestError, NewerFormatError) as error:
+            kind: Kind = "manifest_newer" if isinstance(error, NewerFormatError) else "manifest_damaged"
+            yield Problem(kind, _relative(data_dir, path), _named_after(path), error.message)
+    replaced = {name for place in places for name in place.manifest.replaces}
+    counting = [place for place in places if place.manifest.name not in replaced]
+    yield from _doubled(data_dir, counting)
+    for done, place in enumerate(counting, 1):
+        yield from _of_manifest(data_dir, place, quick=quick)
+        if progress:
+            progress(done, len(counting))
+    yield from _orphans(data_dir)
+    yield from _journals(data_dir, {one for place in counting for one in place.manifest.sessions})
+
+
+def _manifest_files(data_dir: Path) -> list[Path]:
+    found = sorted(layout.manifests(data_dir).glob("date=*/*.json"))
+    return [path for path in found if not path.name.startswith(".")]
+
+
+def _relative(data_dir: Path, path: Path) -> str:
+    return path.relative_to(data_dir).as_posix()
+
+
+def _named_after(path: Path) -> tuple[str, ...]:
+    stem = path.name.partition(".")[0]
+    return (stem,) if layout.is_session_id(stem) else ()
+
+
+def _doubled(data_dir: Path, counting: Iterable[_Place]) -> Iterator[Problem]:
+    first: dict[str, Path] = {}
+    for place in counting:
+        if place.manifest.part is not None:
+            continue
+        for session_id in place.manifest.sessions:
+            if session_id in first:
+                other = _relative(data_dir, first[session_id])
+                said = f"session {session_id} is in {other}, too"
+                yield Problem("session_doubled", _relative(data_dir, place.path), (session_id,), said)
+            first.setdefault(session_id, place.path)
+
+
+def _of_manifest(data_dir: Path, place: _Place, *, quick: bool) -> Iterator[Problem]:
+    broken = list(damaged_files(data_dir, place.manifest))
+    if broken and not place.path.exists():
+        return  # replaced, and removed, while we looked
+    yield from broken
+    data = {"events", "appends", "parts", "audio"}
+    whole = not any(
+        file.data_set in data for problem in broken for file in place.manifest.files if file.path == problem.file
+    )
+    if whole and not quick:
+        yield from _of_sessions(data_dir, place, derived=not broken)
+
+
+def damaged_files(data_dir: Path, manifest: Manifest) -> Iterator[Problem]:
+    """A manifest's data files that are missing, or not as it says."""
+    ids = tuple(islice(manifest.sessions, _MOST_NAMED))
+    for file in manifest.files:
+        path = data_dir / file.path
+        try:
+            size, digest = path.stat().st_size, segments.digest(path)
+        except FileNotFoundError:
+            yield Problem("file_missing", file.path, ids, "it is missing")
+            continue
+        except OSError as error:
+            yield Problem("file_damaged", file.path, ids, f"it cannot be read: {error.strerror}")
+            continue
+        if size != file.bytes:
+            yield Problem("file_damaged", file.path, ids, f"it has {size:,} bytes instead of {file.bytes:,}")
+        elif digest != file.sha256:
+            yield Problem("file_damaged", file.path, ids, "its content is not what was written")
+
+
+def _of_sessions(data_dir: Path, place: _Place, *, derived: bool) -> Iterator[Problem]:
+    manifest, where = place.manifest, _relative(data_dir, place.path)
+    for ids in batches(manifest):
+        tables = {one: segments.read_events(data_dir, manifest.files, session_id=one) for one in ids}
+        for session_id in ids:
+            if (found := session_problem(data_dir, manifest, session_id)) is not None:
+                yield Problem(found[0], where, (session_id,), found[1])
+        if derived and manifest.part is None:
+            yield from _of_models(data_dir, manifest, where, ids, segments.concat(tables.values()))
+
+
+def batches(manifest: Manifest) -> Iterator[list[str]]:
+    """A manifest's sessions in groups that models can run over at once."""
+    group: list[str] = []
+    size = 0
+    for session_id, facts in manifest.sessions.items():
+        group.append(session_id)
+        size += int(facts.get("event_count") or 0)
+        if size >= _BATCH_EVENTS:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def session_problem(data_dir: Path, manifest: Manifest, session_id: str) -> tuple[Kind, str] | None:
+    """What is wrong with a session's events and messages, or None.
+
+    Args:
+        data_dir: the store.
+        manifest: that holds it.
+        session_id: whose.
+    """
+    files = manifest.files
+    try:
+        events = segments.read_events(data_dir, files, session_id=session_id)
+        positions = events["position"].to_pylist()
+        if (wrong := _positions_wrong(manifest, session_id, positions)) is not None:
+            return "events_wrong", wrong
+        parts = segments.read_parts(data_dir, files, session_id=session_id)
+        audio = segments.read_audio(data_dir, files, session_id=session_id)
+        whole = not manifest.sessions[session_id].get(AUDIO_REMOVED)
+        for event in segments.recorded_events(events, parts, audio, whole=whole):
+            event.message()
+    except (StoreError, AudioRemovedError, ValueError) as error:
+        return "message_damaged", f"a message cannot be read: {error}"
+    return None
+
+
+def _positions_wrong(manifest: Manifest, session_id: str, positions: list[int]) -> str | None:
+    count = manifest.sessions[session_id].get("event_count")
+    if manifest.part is None and positions != list(range(len(positions))):
+        missing = sorted(set(range(len(positions))) - set(positions))
+        return f"position {missing[0]} is missing or doubled" if missing else "a position is doubled"
+    if count is not None and len(positions) != count:
+        return f"{len(positions):,} events instead of {count:,}"
+    return None
+
+
+def _of_models(data_dir: Path, manifest: Manifest, where: str, ids: list[str], events: Any) -> Iterator[Problem]:
+    now = {name: segments.split(rows, ids) for name, rows in run_models(events).items()}
+    for session_id in ids:
+        stale = [
+            name for name, rows in now.items() if not _same(data_dir, manifest, name, session_id, rows[session_id])
+        ]
+        if stale:
+            said = f"{', '.join(stale)}: not what the models give now"
+            yield Problem("derived_stale", where, (session_id,), said)
+        broken = run_checks({name: rows[session_id] for name, rows in now.items()})
+        for check, rows in broken.items():
+            yield Problem("check_failed", where, (session_id,), f"{check}: {len(rows)} rows break it")
+
+
+def _same(data_dir: Path, manifest: Manifest, name: str, session_id: str, wanted: Any) -> bool:
+    stored = segments.read(data_dir, manifest.files, name, session_id=session_id)
+    if stored is None:
+        return bool(wanted.num_rows == 0)
+    if set(stored.column_names) != set(wanted.column_names) or stored.num_rows != wanted.num_rows:
+        return False
+    key = [(column, "ascending") for column in stored_models()[name].key]
+    left, right = (rows.select(wanted.column_names).cast(wanted.schema).sort_by(key) for rows in (stored, wanted))
+    return all(left[column].to_pylist() == right[column].to_pylist() for column in wanted.column_names)
+
+
+def _orphans(data_dir: Path) -> Iterator[Problem]:
+    for path in find_orphans(data_dir):
+        yield Problem("orphan", _relative(data_dir, path), _named_after(path), "no manifest names it")
+
+
+def find_orphans(data_dir: Path, *, rewriting: bool = False) -> list[Path]:
+    """Files among the data files and manifests that no manifest names, and nobody is about to name.
+
+    Takes the lock for a moment: whoever writes files holds it until their manifest is written. What compaction and the
+    like write meanwhile is told by its name.
+
+    Args:
+        data_dir: the store.
+        rewriting: whether the caller holds `layout.rewriting`.
+    """
+    being_written = not rewriting and _is_rewritten(data_dir)
+    with layout.locked(data_dir):
+        named = {data_dir / file.path for path in _manifest_files(data_dir) for file in _files(path)}
+        found = [
+            path
+            for room in ("segments", "manifests")
+            for path in sorted((data_dir / room).rglob("*"))
+            if path.is_file() and (path.name.endswith(_TEMPORARY) or (room == "segments" and path not in named))
+        ]
+    return [path for path in found if not (being_written and path.name.lstrip(".").startswith(layout.COMPACT))]
+
+
+def _is_rewritten(data_dir: Path) -> bool:
+    try:
+        with layout.rewriting(data_dir, wait=False):
+            return False
+    except BlockingIOError:
+        return True
+
+
+def _files(path: Path) -> Iterable[segments.SegmentFile]:
+    try:
+        return manifests.read(path).files
+    except (StoreError, FileNotFoundError):
+        return ()
+
+
+def _journals(data_dir: Path, sealed: set[str]) -> Iterator[Problem]:
+    for journal in list_journals(data_dir):
+        where = _relative(data_dir, journal.path)
+        try:
+            gaps = [record for record in read_journal(journal.path) if _is_damage(record.data)]
+        except FileNotFoundError:
+            continue
+        except StoreError as error:
+            yield Problem("journal_damaged", where, (journal.session_id,), error.message)
+            continue
+        if gaps:
+            yield Problem("journal_damaged", where, (journal.session_id,), f"{len(gaps)} stretches cannot be read")
+        elif journal.closed and journal.session_id not in sealed:
+            yield Problem("journal_unsealed", where, (journal.session_id,), "the session has ended, and is not sealed")
+    for path in sorted(layout.quarantine(data_dir).rglob("*")):
+        if path.is_file() and path.suffix != ".txt":
+            yield Problem("quarantined", _relative(data_dir, path), _named_after(path), "set aside")
+    known = {journal.path for journal in list_journals(data_dir)}
+    for path in sorted(journal_directory(data_dir).glob("*")):
+        if path not in known and path.is_file() and not path.name.startswith("."):
+            yield Problem("orphan", _relative(data_dir, path), _named_after(path), "no journal's name")
+
+
+def _is_damage(data: bytes) -> bool:
+    return b"journal damaged" in data[:200]
+
+
+def counted(problems: Iterable[Problem]) -> Mapping[Kind, int]:
+    """How many problems there are of each kind."""
+    counts: dict[Kind, int] = {}
+    for problem in problems:
+        counts[problem.kind] = counts.get(problem.kind, 0) + 1
+    return counts

@@ -1,0 +1,232 @@
+"""A store is checked and mended: every byte of every file matters."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recorder.analytics.engine import run_models
+from recorder.errors import StoreError
+from recorder.pipeline.catalog import Catalog
+from recorder.pipeline.compact import compact
+from recorder.pipeline.rebuild import rebuild
+from recorder.pipeline.repair import repair
+from recorder.pipeline.seal import seal_all
+from recorder.pipeline.verify import Problem, verify
+from recorder.store import layout
+
+IDS = [f"019c1410-7c00-7000-8000-{number:012x}" for number in (1, 2, 3)]
+DATA = ("events", "appends", "parts", "audio")
+
+
+@pytest.fixture
+def store(data_dir: Path, new_journal: Callable[..., Any]) -> Path:
+    """Three sessions, the last one sealed in two parts."""
+    for number in (1, 2):
+        new_journal(number).turn().closed()
+    journal = new_journal(3).turn().roll()
+    seal_all(data_dir)
+    journal.server({"type": "response.done", "response": {"id": "resp_9"}}).closed()
+    seal_all(data_dir)
+    return data_dir
+
+
+def kinds(problems: list[Problem]) -> list[str]:
+    return sorted(problem.kind for problem in problems)
+
+
+def messages(data_dir: Path) -> dict[str, list[bytes]]:
+    with Catalog(data_dir) as catalog:
+        ids = catalog.query("SELECT session_id FROM sessions ORDER BY ALL")["session_id"].to_list()
+        return {each: [event.message() for event in catalog.recorded_events(each)] for each in ids}
+
+
+def derived(data_dir: Path) -> list[Any]:
+    with Catalog(data_dir) as catalog:
+        return [
+            catalog.query(f"SELECT * FROM {name} ORDER BY ALL").rows() for name in ("sessions", "responses", "usage")
+        ]
+
+
+def files(data_dir: Path) -> list[Path]:
+    return sorted(path for room in ("segments", "manifests") for path in (data_dir / room).rglob("*") if path.is_file())
+
+
+def test_a_sound_store_has_no_problems(store: Path) -> None:
+    told: list[tuple[int, int]] = []
+
+    assert list(verify(store, progress=lambda done, of: told.append((done, of)))) == []
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    compact(store, grace_seconds=0)
+    assert list(verify(store)) == []
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_any_byte_of_any_file_that_is_flipped_is_found(store: Path, *, compacted: bool) -> None:
+    if compacted:
+        compact(store, grace_seconds=0)
+    chance = random.Random(7)
+    for path in files(store):
+        sound = path.read_bytes()
+        for at in {len(sound) - 1, chance.randrange(len(sound))}:
+            path.write_bytes(sound[:at] + bytes([sound[at] ^ 1 << chance.randrange(8)]) + sound[at + 1 :])
+            found = list(verify(store, quick=True))
+            named = {problem.file for problem in found if problem.kind in {"file_damaged", "manifest_damaged"}}
+            assert named == {path.relative_to(store).as_posix()}, (path, at)
+            if not compacted:
+                whose = {one for problem in found for one in problem.sessions}
+                assert path.name[:36] in whose
+        path.write_bytes(sound)
+    assert list(verify(store)) == []
+
+
+def test_a_file_that_is_cut_or_gone(store: Path) -> None:
+    cut, gone = [path for path in files(store) if "/events/" in str(path)][:2]
+    cut.write_bytes(cut.read_bytes()[:-1])
+    gone.unlink()
+
+    found = {problem.file: problem for problem in verify(store)}
+
+    assert found[cut.relative_to(store).as_posix()].kind == "file_damaged"
+    assert found[gone.relative_to(store).as_posix()].kind == "file_missing"
+
+
+def test_what_nobody_names_and_what_is_not_sealed(store: Path, new_journal: Callable[..., Any]) -> None:
+    stray = store / layout.segment_path("events", "2026-01-31", "019c1410-7c00-7000-8000-0000000000ff")
+    stray.write_bytes(b"x")
+    (store / "manifests" / "date=2026-01-31" / ".a.json.tmp").write_bytes(b"x")
+    new_journal(9).turn().closed()
+    broken = new_journal(8).turn().closed().file.path
+    data = bytearray(broken.read_bytes())
+    data[len(data) // 2] ^= 1
+    broken.write_bytes(data)
+
+    assert kinds(list(verify(store))) == ["journal_damaged", "journal_unsealed", "orphan", "orphan"]
+
+
+def test_derived_rows_of_another_time_are_found_and_made_anew(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = derived(store)
+    models = run_models
+
+    def poorer(events: Any, **options: Any) -> Any:
+        return {
+            name: rows.slice(0, 0) if name == "responses" else rows for name, rows in models(events, **options).items()
+        }
+
+    monkeypatch.setattr("recorder.pipeline.rebuild.run_models", poorer)
+    rebuild(store, grace_seconds=0)
+    monkeypatch.undo()
+
+    stale = list(verify(store))
+    assert {(problem.kind, problem.problem) for problem in stale} == {
+        ("derived_stale", "responses: not what the models give now")
+    }
+    assert sorted(one for problem in stale for one in problem.sessions) == IDS
+
+    report = rebuild(store, grace_seconds=0)
+    assert (report.sessions, report.unchanged) == (3, 0)
+    assert derived(store) == wanted
+    assert list(verify(store)) == []
+    assert rebuild(store, grace_seconds=0).unchanged == 3
+    assert list(verify(store)) == []
+
+
+def test_only_what_was_named_is_rebuilt(store: Path) -> None:
+    told: list[tuple[int, int]] = []
+
+    rebuild(store, [IDS[1]], progress=lambda done, of: told.append((done, of)))
+
+    assert told == [(1, 1)]
+
+
+def test_nothing_is_done_where_nothing_is_wrong(store: Path) -> None:
+    before = {path: path.read_bytes() for path in files(store)}
+
+    report = repair(store)
+
+    assert (report.manifests, report.rebuilt, report.set_aside, report.removed, report.left) == ([], [], [], [], [])
+    assert {path: path.read_bytes() for path in files(store)} == before
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_a_damaged_manifest_is_written_anew(store: Path, *, compacted: bool) -> None:
+    if compacted:
+        compact(store, grace_seconds=0)
+    wanted, rows = messages(store), derived(store)
+    for path in files(store):
+        if path.suffix == ".json":
+            path.write_bytes(path.read_bytes().replace(b'"event_count": ', b'"event_count": 1'))
+    with pytest.raises(StoreError):
+        messages(store)
+
+    report = repair(store)
+
+    assert len(report.manifests) == (1 if compacted else 3)
+    assert report.left == [] or {problem.kind for problem in report.left} == {"quarantined"}
+    assert messages(store) == wanted
+    assert derived(store) == rows
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_damaged_derived_files_are_made_anew(store: Path, *, compacted: bool) -> None:
+    if compacted:
+        compact(store, grace_seconds=0)
+    wanted, rows = messages(store), derived(store)
+    for path in files(store):
+        if path.parent.parent.name not in {*DATA, "manifests"}:
+            path.write_bytes(b"no parquet")
+
+    report = repair(store)
+
+    assert sorted(report.rebuilt) == IDS
+    assert (report.set_aside, report.left) == ([], [])
+    assert messages(store) == wanted
+    assert derived(store) == rows
+
+
+@pytest.mark.parametrize("data_set", DATA)
+def test_a_session_that_lacks_something_is_set_aside_and_the_others_stay(store: Path, data_set: str) -> None:
+    wanted = messages(store)
+    (path,) = [
+        path for path in files(store) if path.parent.parent.name == data_set and path.name == f"{IDS[0]}.parquet"
+    ]
+    sound = path.read_bytes()
+    path.write_bytes(sound[: len(sound) // 2])
+
+    report = repair(store)
+
+    assert report.set_aside == [IDS[0]]
+    assert {problem.kind for problem in report.left} == {"quarantined"}
+    assert messages(store) == {key: value for key, value in wanted.items() if key != IDS[0]}
+    kept = store / "quarantine" / "repair" / path.relative_to(store)
+    assert kept.read_bytes() == sound[: len(sound) // 2]
+
+
+@pytest.mark.parametrize("data_set", DATA)
+def test_of_a_compacted_file_nothing_is_kept_that_is_not_whole(store: Path, data_set: str) -> None:
+    compact(store, grace_seconds=0)
+    (path,) = [path for path in files(store) if path.parent.parent.name == data_set]
+    path.unlink()
+
+    report = repair(store)
+
+    assert sorted(report.set_aside) == IDS
+    assert messages(store) == {}
+
+
+def test_what_was_left_by_a_crash_goes_and_what_was_lost_comes_back(store: Path) -> None:
+    wanted = messages(store)
+    stray = store / layout.segment_path("events", "2026-01-31", "compact-" + "0" * 32)
+    shutil.copy(store / layout.segment_path("events", "2026-01-31", IDS[0]), stray)
+    (store / layout.manifest_path("2026-01-31", IDS[1])).unlink()
+
+    report = repair(store)
+
+    assert not stray.exists()
+    assert messages(store) == wanted
+    assert report.left == []
