@@ -43,6 +43,11 @@ log = logging.getLogger(__name__)
 
 _ROOM_AGAIN: Final = 1.1  # of the floor: recording that comes and goes would be gaps without end
 _BATCH_BYTES: Final = 8 << 20
+_STEP_BYTES: Final = 1 << 17
+_PATIENT_BELOW: Final = 0.5  # a ring's fill
+_STINT_SECONDS: Final = 200e-6
+_REST_SECONDS: Final = 50e-6  # and what the kernel adds
+_SYNCS_A_STINT: Final = 4
 PART_BYTES: Final = 64 << 20
 """A journal of this size goes on in a next part, whatever its age: the sealer holds one in memory."""
 _ROLLS_AT_ONCE: Final = 50  # half a millisecond each: they must not hold up the drain
@@ -88,6 +93,7 @@ class Recorder:
         self._disk_low = False
         self._seal_seconds = seal_seconds
         self._parts_fail = False
+        self._rested_at = 0.0
         self._rings: dict[str, RingReader] = {}
         self._journals: dict[tuple[str, int], JournalWriter] = {}
         # The drain never waits for a disk's fsync: journals to sync and to close are handed to `sync`.
@@ -187,6 +193,7 @@ class Recorder:
             with self._lock:
                 self._unsynced.discard(writer)
                 self._finished.append(writer)
+            self._give_way()
 
     def _check_disk(self) -> None:
         disk = os.statvfs(self._data_dir)
@@ -211,28 +218,55 @@ class Recorder:
                         path.rename(path.with_suffix(".unreadable"))
 
     def _drain_ring(self, name: str, ring: RingReader) -> int:
-        moved = 0
+        """Drain what it holds now. What comes meanwhile is for the next time, which is at once where it is much."""
         self._counters.raise_to(RING_HIGH_WATER, ring.used_bytes)
-        while True:
-            records, position = ring.read(_BATCH_BYTES)
-            by_session: dict[int, list[RingRecord]] = {}
+        position, end = ring.tail, ring.head
+        moved = 0
+        while position < end:
+            by_session, position = self._read(ring, position, min(end, position + _BATCH_BYTES))
+            for session_no, records in by_session.items():
+                self._write((name, session_no), records)
+                moved += len(records)
+                self._give_way()
+            ring.release(position)
+        return moved
+
+    def _read(self, ring: RingReader, position: int, end: int) -> tuple[dict[int, list[RingRecord]], int]:
+        """Records by their session, and where the last one ends."""
+        by_session: dict[int, list[RingRecord]] = {}
+        while position < end:
+            records, position = ring.read(_STEP_BYTES, position)
             for record in records:
                 by_session.setdefault(record.session_no, []).append(record)
-            for session_no, session_records in by_session.items():
-                self._write((name, session_no), session_records)
-            ring.release(position)
-            moved += len(records)
-            if not records or position - records[0].position < _BATCH_BYTES:
-                return moved
+            self._give_way()
+        return by_session, position
+
+    @property
+    def fill(self) -> float:
+        """The share of its capacity that the fullest ring holds."""
+        return max((ring.used_bytes / ring.capacity for ring in self._rings.values()), default=0.0)
+
+    def _give_way(self) -> None:
+        """Let a worker go first that waits for this processor: it has callers who wait, we have none.
+
+        Left to itself the kernel lets us go on for milliseconds, and to ask it for a low priority could not be taken
+        back. For where a ring fills up, we need our share.
+        """
+        now = time.monotonic()
+        if now - self._rested_at >= _STINT_SECONDS and self.fill < _PATIENT_BELOW:
+            time.sleep(_REST_SECONDS)
+            self._rested_at = time.monotonic()
 
     def _write(self, key: tuple[str, int], records: list[RingRecord]) -> None:
         writer = self._journals.get(key)
         if writer is None:
             if records[0].kind != RecordKind.OPENED:
-                return  # drained before, by a process that was killed before it could release the ring
+                return  # drained before, and ended; see below
             facts = msgspec.json.decode(records[0].data, type=_OpenedFacts)
             writer = self._journals[key] = JournalWriter(self._data_dir, facts.session_id)
-        fresh = [record for record in records if record.position > writer.last_position]
+        fresh = records
+        if records[0].position <= writer.last_position:  # a process was killed before it could release the ring
+            fresh = [record for record in records if record.position > writer.last_position]
         if fresh:
             pieces: list[Buffer] = []
             for one in fresh:
@@ -282,8 +316,10 @@ class Recorder:
             while finished:
                 self._timed(partial(finished[-1].close, finished=True))
                 finished.pop()
-            for writer in unsynced:
+            for number, writer in enumerate(unsynced, 1):
                 writer.begin_sync()
+                if not number % _SYNCS_A_STINT:
+                    time.sleep(_REST_SECONDS)
             while unsynced:
                 # One that was finished meanwhile is closed by the next call, which comes from this same thread.
                 writer = unsynced.pop()

@@ -40,10 +40,13 @@ from recorder.store.ring import ring_directory
 log = logging.getLogger(__name__)
 
 LOCK: Final = ".lock"
-POLL_SECONDS: Final = 0.25  # each poll costs a write for every session that spoke: fewer are larger
+POLL_SECONDS: Final = 0.5  # each poll costs a write for every session that spoke: fewer are larger
 SYNC_SECONDS: Final = 1.0
 SEAL_SECONDS: Final = 45.0
 DISK_FLOOR_BYTES: Final = 512 << 20
+_LOOK_SECONDS: Final = 0.05  # 100 calls take 3 s to fill a ring
+_HURRY_ABOVE: Final = 0.25  # a ring's fill
+_GATHER_SECONDS: Final = 0.25  # of finished journals, between two syncs
 _RETRY_SECONDS: Final = 1.0
 _SAY_AGAIN_SECONDS: Final = 60.0
 
@@ -144,13 +147,23 @@ def run(
             outage.is_over()
             if last_round and (parent.orderly or not recorder.rings):
                 break
-            time.sleep(POLL_SECONDS) if last_round else stopped.wait(POLL_SECONDS)
+            _pause(recorder, None if last_round else stopped)
     finally:
         done.set()
         recorder.finished.set()
         syncer.join()
         recorder.close()
         lock.release()
+
+
+def _pause(recorder: Recorder, stopped: threading.Event | None) -> None:
+    """Until the next drain is due: sooner where a ring fills up, or where there is news of being `stopped`."""
+    due = time.monotonic() + POLL_SECONDS
+    while recorder.fill < _HURRY_ABOVE and time.monotonic() < due:
+        if stopped is None:
+            time.sleep(_LOOK_SECONDS)
+        elif stopped.wait(_LOOK_SECONDS):
+            return
 
 
 class _Outage:
@@ -176,7 +189,7 @@ class _Outage:
 def _keep_syncing(recorder: Recorder, done: threading.Event, sync_seconds: float, counters: Counters) -> None:
     while True:
         last_round = done.is_set()
-        recorder.finished.wait(0 if last_round else sync_seconds)
+        recorder.finished.wait(0 if last_round else max(sync_seconds - _GATHER_SECONDS, 0))
         try:
             recorder.sync()
         except OSError as error:
@@ -184,7 +197,7 @@ def _keep_syncing(recorder: Recorder, done: threading.Event, sync_seconds: float
             log.error("journals could not be synced: %s", error.strerror or error)  # noqa: TRY400 - said
         if last_round:
             return
-        done.wait(min(POLL_SECONDS, sync_seconds))
+        done.wait(min(_GATHER_SECONDS, sync_seconds))
 
 
 def _wait_for_lock(data_dir: Path, ring_dir: Path, stopped: threading.Event, counters: Counters) -> RecorderLock | None:

@@ -41,7 +41,6 @@ _HEADER: Final = _FRAME.size
 _CRC = struct.Struct("<I")
 _TAIL = struct.Struct("<IQQQ")  # what the CRC covers of the header
 _READ: Final = 4 << 20
-_PIECES_AT_ONCE: Final = 1024  # IOV_MAX
 _SYNC_FILE_RANGE_WRITE: Final = 2
 _sync_file_range = ctypes.CDLL(None).sync_file_range  # Linux's own
 _sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
@@ -187,21 +186,15 @@ class JournalWriter:
         Raises:
             OSError: the disk is full or failing; the file is as it was before.
         """
-        end = self.size
+        view = memoryview(b"".join(pieces))  # a copy costs less than what `pwritev` does for each piece
+        written = 0
         try:
-            for start in range(0, len(pieces), _PIECES_AT_ONCE):
-                end = self._write_at(end, pieces[start : start + _PIECES_AT_ONCE])
+            while written < len(view):
+                written += os.pwrite(self._fd, view[written:], self.size + written)
         except OSError:
             os.ftruncate(self._fd, self.size)
             raise
-        self.size = end
-
-    def _write_at(self, offset: int, pieces: Sequence[Buffer]) -> int:
-        """Returns where they end."""
-        end = offset + sum(map(len, pieces))
-        while (offset := offset + os.pwritev(self._fd, pieces, offset)) < end:  # cut short: the disk fills up
-            pieces = [memoryview(b"".join(pieces))[offset - end :]]
-        return end
+        self.size += written
 
     @property
     def is_empty(self) -> bool:

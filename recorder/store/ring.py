@@ -256,14 +256,15 @@ class RingReader:
         if self._words[_TAKEN_WORD] > self._words[_TAIL_WORD]:  # a reader was killed while it released
             self.release(self._words[_TAKEN_WORD])
 
-    def read(self, limit_bytes: int = 8 << 20) -> tuple[list[RingRecord], int]:
+    def read(self, limit_bytes: int = 8 << 20, start: int | None = None) -> tuple[list[RingRecord], int]:
         """Records not yet released, oldest first, and the position to `release` when they are safe.
 
         Args:
             limit_bytes: stop after about so much; call again for the rest.
+            start: the position where an earlier call stopped, if that is not released yet.
         """
-        position: int = self._words[_TAIL_WORD]
-        head: int = self._words[_HEAD_WORD]
+        position = self.tail if start is None else start
+        head = self.head
         end = min(head, position + limit_bytes)
         capacity, ring, unpack = self.capacity, self._data, _RECORD.unpack_from
         records: list[RingRecord] = []
@@ -273,6 +274,7 @@ class RingReader:
             length, session_no, at_ns, kind = unpack(ring, place) if rest >= _HEADER else (_SKIP, 0, 0, 0)
             if length == _SKIP:
                 position += rest
+                end = min(head, end + rest)
                 continue
             body = place + _HEADER
             records.append(RingRecord(position, session_no, at_ns, kind, ring[body : body + length]))
@@ -291,9 +293,19 @@ class RingReader:
         self._words[_TAIL_WORD] = position
 
     @property
+    def head(self) -> int:
+        """The position after the newest record."""
+        return self._words[_HEAD_WORD]
+
+    @property
+    def tail(self) -> int:
+        """The position of the oldest record that was not released."""
+        return self._words[_TAIL_WORD]
+
+    @property
     def used_bytes(self) -> int:
         """How much there is to read."""
-        return int(self._words[_HEAD_WORD] - self._words[_TAIL_WORD])
+        return self.head - self.tail
 
     def hold_back(self, held_back: bool) -> None:
         """Tell the worker whether its records are being taken."""

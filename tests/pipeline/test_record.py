@@ -144,6 +144,24 @@ def test_a_journal_whose_ring_a_reboot_took_is_closed_as_lost(store: Store) -> N
     assert store.said(1) == [(CLIENT, b"synced")]
 
 
+def test_the_drain_rests_in_between_but_not_when_a_ring_fills_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    rests: list[float] = []
+    monkeypatch.setattr("recorder.pipeline.drain.time.sleep", rests.append)
+    monkeypatch.setattr("recorder.pipeline.drain._STINT_SECONDS", 0.0)
+    recorder = store.recorder()
+    store.open(1)
+    recorder.drain()
+    assert rests
+    assert recorder.fill == 0.0
+    rests.clear()
+    for _ in range(6):
+        store.say(1, CLIENT, bytes(100_000))
+    recorder.drain()
+    assert not rests
+    assert [len(data) for _, data in store.said(1)] == [100_000] * 6
+    recorder.close()
+
+
 def test_all_journals_begin_to_sync_before_the_first_is_waited_for(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,7 +197,7 @@ def test_a_full_disk_keeps_records_in_the_ring(store: Store, monkeypatch: pytest
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("recorder.store.journal.os.pwritev", full)
+    monkeypatch.setattr("recorder.store.journal.os.pwrite", full)
     with pytest.raises(OSError, match="No space left"):
         recorder.drain()
     assert store.ring.used_bytes() > 0
@@ -394,5 +412,5 @@ def kill_at(patch: pytest.MonkeyPatch, number: int) -> None:
 
         return step
 
-    for name in ("open", "pwritev", "rename", "fdatasync"):
+    for name in ("open", "pwrite", "rename", "fdatasync"):
         patch.setattr(os, name, counted(getattr(os, name)))
