@@ -6,15 +6,24 @@ WITH met AS (
   FROM barge_ins
   WHERE is_interruption
 ),
-reactions AS (
-  SELECT
-    met.session_id, met.position,
-    min(barge_ins.position) AS reaction_position, min(barge_ins.at_ns) AS reaction_at_ns
+-- A truncate is an answer to the speech start also when it comes after all would have been played.
+actions AS (
+  SELECT met.session_id, met.position, barge_ins.position AS action_position, barge_ins.at_ns
   FROM met
   JOIN (FROM barge_ins WHERE is_action) AS barge_ins
     ON barge_ins.session_id = met.session_id AND barge_ins.response_no = met.response_no
   WHERE barge_ins.position > met.position AND (met.next_position IS NULL OR barge_ins.position < met.next_position)
-  GROUP BY met.session_id, met.position
+  UNION ALL
+  SELECT met.session_id, met.position, truncations.position AS action_position, truncations.at_ns
+  FROM met
+  JOIN (FROM truncations WHERE asked) AS truncations
+    ON truncations.session_id = met.session_id AND truncations.item_id = met.item_id
+  WHERE truncations.position > met.position AND (met.next_position IS NULL OR truncations.position < met.next_position)
+),
+reactions AS (
+  SELECT session_id, position, min(action_position) AS reaction_position, min(at_ns) AS reaction_at_ns
+  FROM actions
+  GROUP BY session_id, position
 ),
 -- The truncate that counts: the first accepted one, else the first.
 answers AS (

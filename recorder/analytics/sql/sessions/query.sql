@@ -1,7 +1,6 @@
 WITH facts AS (
   SELECT
     session_id,
-    arg_min(recorded_at, position) FILTER (type = 'recorder.session_opened') AS opened_at,
     arg_min(body, position) FILTER (type = 'recorder.session_opened') AS opened,
     arg_min(body, position) FILTER (type = 'recorder.handshake_completed') AS accepted,
     arg_max(body, position) FILTER (type = 'recorder.session_closed') AS closed,
@@ -84,10 +83,8 @@ joined AS (
 SELECT
   session_id,
   joined.server_session_id,
-  coalesce(CAST(joined.opened_at AS TIMESTAMPTZ), TRY_CAST(joined.opened ->> '$.opened_at' AS TIMESTAMPTZ)) AS opened_at,
-  CAST(timezone('UTC', coalesce(
-    CAST(joined.opened_at AS TIMESTAMPTZ), TRY_CAST(joined.opened ->> '$.opened_at' AS TIMESTAMPTZ)
-  )) AS DATE) AS date,
+  joined.session_opened_at AS opened_at,
+  joined.date,
   joined.opened ->> '$.source' AS source,
   joined.model,
   joined.voice,
@@ -111,7 +108,8 @@ SELECT
     THEN coalesce(TRY_CAST(joined.left_out ->> '$.client_bytes' AS BIGINT), 0)
       + coalesce(TRY_CAST(joined.left_out ->> '$.server_bytes' AS BIGINT), 0)
   END AS left_out_bytes,
-  TRY_CAST(joined.accepted ->> '$.connect_seconds' AS DOUBLE) AS connect_seconds,
+  TRY_CAST(coalesce(joined.accepted ->> '$.connect_seconds', joined.closed ->> '$.connect_seconds') AS DOUBLE)
+    AS connect_seconds,
   TRY_CAST(coalesce(joined.accepted ->> '$.handshake_seconds', joined.closed ->> '$.handshake_seconds') AS DOUBLE)
     AS handshake_seconds,
   (joined.session_created_at_ns - joined.accepted_at_ns) / 1e9 AS session_created_seconds,
