@@ -26,7 +26,7 @@ TARGET_BYTES: Final = 256 << 20
 """How large a merged file gets, at least, before the next one is begun."""
 
 _BATCH_ROWS: Final = {"audio": 16, "parts": 1_024}
-_ROWS: Final = 65_536
+_ROWS: Final = 65_536  # also of a row group: whoever wants one session reads a group or two
 _COMPRESSION: Final = 8  # what rows in memory are divided by to guess what they will take in the file
 
 Run = tuple[str, pa.Table]
@@ -176,7 +176,7 @@ class _Output:
                 rows += table.num_rows
                 size += table.nbytes
                 self.rows += table.num_rows
-                if rows >= parquet.ROW_GROUP or size >= self._most:
+                if rows >= min(_ROWS, parquet.ROW_GROUP) or size >= self._most:
                     writer.write_table(pa.concat_tables(group), row_group_size=rows)
                     group, rows, size = [], 0, 0
             if group:
