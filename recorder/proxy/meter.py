@@ -59,16 +59,17 @@ class Meter:
             now: seconds of a monotonic clock.
         """
         self._see_whether_recorded()
+        tap = self._tap
         for direction, kind, carried in zip(DIRECTIONS, _KINDS, traffic, strict=True):
             self._count(BYTES, direction, carried)
-            if self._tap is not None:
-                self._count(GAP_BYTES, direction, self._tap.missed[kind])
-                self._count(LEFT_OUT_BYTES, direction, self._tap.left_out[kind])
-            else:
+            if tap is None:
                 self._count(GAP_BYTES if self._wanted else LEFT_OUT_BYTES, direction, carried)
-        if self._tap is not None:
-            self._count(GAPS, "", self._tap.gaps)
-            self._be_loud(sum(self._tap.missed.values()), now)
+            elif tap.missed_bytes:
+                self._count(GAP_BYTES, direction, tap.missed[kind])
+                self._count(LEFT_OUT_BYTES, direction, tap.left_out[kind])
+        if tap is not None and tap.gaps:
+            self._count(GAPS, "", tap.gaps)
+            self._be_loud(sum(tap.missed.values()), now)
 
     def finish(self, traffic: tuple[int, int], now: float) -> None:
         """The last look."""

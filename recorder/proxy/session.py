@@ -181,7 +181,10 @@ class Session:
 
     def stop_recording(self) -> bool:
         """Record nothing more of what is said; the session goes on. Returns whether it was being recorded."""
-        return self._book is not None and self._book.stop()
+        stopped = self._book is not None and self._book.stop()
+        if stopped and self._meter is not None:
+            self._meter.look(self._traffic, time.monotonic())
+        return stopped
 
     @property
     def _running(self) -> Splice | None:
@@ -209,11 +212,11 @@ class Session:
         splice = self._running
         if splice is None:
             return
-        if self._meter is not None:
-            self._meter.look(self._traffic, now)
-        carried = splice.client_bytes + splice.server_bytes
-        if carried != self._carried:
+        carried = splice.carried
+        if carried != self._carried:  # most of thousands are silent
             self._carried, self._quiet_since = carried, now
+            if self._meter is not None:
+                self._meter.look(self._traffic, now)
         idle, half_open = self._config.idle_timeout_seconds, self._config.half_open_seconds
         quiet = now - self._quiet_since
         if idle and quiet >= idle:

@@ -133,6 +133,11 @@ class Splice:
         """Bytes the upstream has sent since the splice began."""
         return self._down.carried
 
+    @property
+    def carried(self) -> int:
+        """Bytes of both directions."""
+        return self._up.carried + self._down.carried
+
     def start(self) -> None:
         """Begin to forward."""
         self._watch(self._up)

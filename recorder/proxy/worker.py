@@ -52,7 +52,7 @@ READY = b"r"
 
 _ACCEPTS_A_WAKE_UP = 64
 _SWEEP_SECONDS = 1.0
-_SWEEP_AT_ONCE = 64  # sessions looked after before traffic is served again
+_SWEEP_AT_ONCE = 16  # sessions looked after before traffic is served again
 _PAUSE_SECONDS = 0.2  # after running out of file descriptors
 
 
