@@ -159,6 +159,35 @@ class DamagedManifestError(StoreError):
         self.path = path
 
 
+class ObjectStoreError(StoreError):
+    """A bucket is away, or does not let us."""
+
+
+class ObjectGoneError(ObjectStoreError):
+    """An object is not in the bucket (any more)."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name} is not in the bucket any more", hint="It was replaced or erased meanwhile: try again."
+        )
+        self.name = name
+
+
+class CacheTooSmallError(StoreError):
+    """A query needs more data files of an object store than the cache may hold."""
+
+    http_status = 507
+
+    def __init__(self, needed: int, allowed: int) -> None:
+        super().__init__(
+            f"the query reads {needed / (1 << 20):,.1f} MiB of data files; "
+            f"the cache may hold {allowed / (1 << 20):,.1f} MiB",
+            hint="Raise RECORDER_CACHE_MB, or query derived tables like sessions, responses and turns instead.",
+        )
+        self.needed = needed
+        self.allowed = allowed
+
+
 class NewerFormatError(StoreError):
     """Data was written by a newer version of the recorder."""
 

@@ -226,6 +226,15 @@ class Engine:
             rows: pl.DataFrame = cursor.sql(sql, params=list(parameters or ())).pl()
             return rows
 
+    def relations(self, sql: str) -> set[str]:
+        """Names of the views that a query reads, in lower case; more than those where it cannot be told."""
+        with self._cursor() as cursor:
+            try:
+                names = {str(name).lower() for name in cursor.get_table_names(sql)}
+            except (duckdb.Error, UnicodeError):
+                names = set(re.findall(r"\w+", sql.lower()))
+        return names | ({"events"} if "drift" in names else set())
+
     def query_user(self, sql: str, *, max_rows: int = 10_000, timeout_seconds: float = 30.0) -> pl.DataFrame:
         """Run SQL of unknown origin: it can read the views, and nothing else.
 

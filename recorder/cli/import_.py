@@ -41,9 +41,12 @@ def import_(
     Importing a file again adds nothing.
     """
     from recorder.pipeline.imports import find_files, import_files
+    from recorder.pipeline.upload import upload
 
     with progress("importing") as advance:
         results = import_files(data, find_files(files), advance)
+    with progress("uploading") as advance:
+        upload(data, advance)
     if as_json:
         output.print_json(results)
     else:

@@ -17,9 +17,23 @@ if TYPE_CHECKING:
 
 DEFAULT_DATA: Final = Path("data")
 
+
+def parse_data(value: str | Path) -> Path:
+    """The value of `--data`: a directory, or the workspace of the object store that a URL names."""
+    from recorder.store.workspace import resolve
+
+    return resolve(str(value))
+
+
 DataOption = Annotated[
     Path,
-    typer.Option("--data", envvar="RECORDER_DATA", metavar="DIR", help="Directory that holds the recordings."),
+    typer.Option(
+        "--data",
+        envvar="RECORDER_DATA",
+        metavar="DIR",
+        parser=parse_data,
+        help="Directory that holds the recordings, or an object store: s3://bucket/prefix.",
+    ),
 ]
 JsonOption = Annotated[
     bool,

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from recorder.cli.options import parse_data
+
 EXAMPLES = (
     ("recorder proxy", "in front of api.openai.com, on 127.0.0.1:8765, into ./data"),
     ("OPENAI_BASE_URL=http://127.0.0.1:8765/v1 python my_agent.py", "an app that goes through it"),
@@ -62,7 +64,13 @@ def proxy(
         ),
     ] = None,
     data: Annotated[
-        Path, typer.Option(help="Directory of the recordings; made if missing.", envvar="RECORDER_DATA")
+        Path,
+        typer.Option(
+            help="Directory of the recordings; made if missing. Or an object store: s3://bucket/prefix.",
+            envvar="RECORDER_DATA",
+            metavar="DIR",
+            parser=parse_data,
+        ),
     ] = Path("data"),
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.", envvar="RECORDER_WORKERS")] = 1,
     upstream_ca: Annotated[

@@ -21,6 +21,7 @@ def seal(*, data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> Non
     """
     from recorder.pipeline.record import recover
     from recorder.pipeline.seal import seal_all
+    from recorder.pipeline.upload import upload
     from recorder.store import layout
 
     layout.require(data)
@@ -34,6 +35,8 @@ def seal(*, data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> Non
         recorder_runs = True
     with progress("sealing") as advance:
         report = seal_all(data, advance)
+    with progress("uploading") as advance:
+        upload(data, advance)
     if as_json:
         output.print_object(report)
     else:

@@ -21,6 +21,7 @@ from recorder.analytics.prices import known_prices
 from recorder.analytics.registry import stored_models
 from recorder.analytics.rules import Rule, built_in_rules
 from recorder.errors import AmbiguousSessionError, EventNotFoundError, SessionNotFoundError, StoreError
+from recorder.pipeline.fetched import Fetched
 from recorder.pipeline.live import LiveSession, LiveSessions, Unsealed
 from recorder.protocol.envelope import RecordedEvent
 from recorder.store import layout, segments
@@ -28,6 +29,7 @@ from recorder.store.journal import JournalFile, by_session, list_journals
 from recorder.store.manifests import Manifest, ManifestCache
 from recorder.store.schema import PARTS
 from recorder.store.segments import SegmentFile
+from recorder.store.workspace import remote_of
 
 LAST: Final = "last"
 MOST_ROWS: Final = 10_000
@@ -68,9 +70,13 @@ class Catalog:
         self._manifests = ManifestCache(data_dir)
         self._live = LiveSessions(data_dir)
         self._engine = Engine([data_dir / "segments"], prices=known_prices(prices))
+        remote = remote_of(data_dir)
+        self._fetched = None if remote is None else Fetched(remote)
         self._names: list[_Name] = []
         self._files_changed = self._rows_changed = True  # since they were last shown to the engine
         try:
+            if remote is not None:
+                remote.pull()
             self.refresh()
         except BaseException:
             self.close()
@@ -96,6 +102,8 @@ class Catalog:
         Raises:
             StoreError: a manifest is damaged, or of a newer version.
         """
+        if self._fetched is not None:
+            self._fetched.remote.pull_soon()
         with self._lock:
             for _ in range(_ATTEMPTS):
                 journals = list_journals(self.data_dir)
@@ -124,7 +132,9 @@ class Catalog:
         if not (self._files_changed or self._rows_changed):
             return
         parts = (part for session in self._live.sessions.values() for part in session.parts)
-        shown = chain(self._manifests.counting, parts)
+        shown = list(chain(self._manifests.counting, parts))
+        if self._fetched is not None and self._files_changed:
+            shown = self._fetched.show(shown)
         files, old = _data_files(self.data_dir, shown) if self._files_changed else (None, None)
         self._engine.update(files=files, by_name=old, live=self._live.data_sets() if self._rows_changed else None)
         self._names = [_name_of(key, manifest.sessions[key]) for key, manifest in self._manifests.sessions.items()]
@@ -141,6 +151,7 @@ class Catalog:
         Raises:
             QueryError: the SQL fails.
         """
+        self._fetch_for(sql)
         return self._engine.query(sql, parameters)
 
     def query_user(self, sql: str, *, max_rows: int = MOST_ROWS) -> pl.DataFrame:
@@ -153,6 +164,7 @@ class Catalog:
         Raises:
             QueryError: the SQL fails, or asks for more than reading.
         """
+        self._fetch_for(sql)
         return self._engine.query_user(sql, max_rows=max_rows)
 
     def findings(self, session_ids: Sequence[str] | None = None, rules: Sequence[Rule] | None = None) -> pl.DataFrame:
@@ -168,7 +180,19 @@ class Catalog:
         Raises:
             RuleError: a rule's query fails.
         """
-        return self._engine.run_rules(built_in_rules() if rules is None else rules, session_ids)
+        chosen = built_in_rules() if rules is None else rules
+        self._fetch_for(*(rule.query for rule in chosen))
+        return self._engine.run_rules(chosen, session_ids)
+
+    def _fetch_for(self, *queries: str) -> None:
+        """Have the files here that queries read, and in the views: not all of an object store's are."""
+        if self._fetched is None:
+            return
+        names = {name for sql in queries for name in self._engine.relations(sql)}
+        with self._lock:
+            if self._fetched.want(names):
+                self._files_changed = True
+                self._show()
 
     def resolve(self, reference: str) -> str:
         """The id of the session that is meant.
@@ -218,6 +242,8 @@ class Catalog:
                 rows = place.between(after, until)
                 return _frame(rows if columns is None else rows.select(list(columns)))
         whose = _only(place, session_id)
+        if self._fetched is not None:
+            self._fetched.have(place.files, parts=False)
         return _frame(
             segments.read_events(
                 self.data_dir, place.files, session_id=whose, after=after, until=until, columns=columns
@@ -293,6 +319,8 @@ class Catalog:
         parts: bool,
         whole: bool,
     ) -> Iterator[RecordedEvent]:
+        if self._fetched is not None:
+            self._fetched.have(files, parts=parts)
         rows = segments.read_events(self.data_dir, files, session_id=session_id, after=after, until=until)
         if not parts:
             return segments.recorded_events(rows, PARTS.empty_table())

@@ -20,6 +20,7 @@ from recorder.store.manifests import GRACE_SECONDS, Manifest
 from recorder.store.merge import TARGET_BYTES, Unit, merge
 from recorder.store.schema import FORMAT_VERSION
 from recorder.store.segments import SegmentFile, column_digests
+from recorder.store.workspace import remote_of
 
 Progress = Callable[[int, int], None]
 """Called with how many files are merged, and of how many."""
@@ -155,6 +156,9 @@ class _Plan:
 
     def carry_out(self, data_dir: Path) -> int:
         """Write the files, then the manifest; how many files that makes."""
+        remote = remote_of(data_dir)
+        if remote is not None:  # all at once, rather than one by one as they are read
+            remote.ensure(file for _, units in self.merged for unit in units for file in unit.files)
         held = [file.sha256 for manifest in self.sources for file in manifest.files]
         name = new_name(self.date, sorted(self.sessions.items()), held, self._target_bytes)
         files = list(self.kept)

@@ -19,6 +19,7 @@ from recorder.errors import StoreError
 from recorder.pipeline.parent import Parent
 from recorder.pipeline.record import RecorderLock, ring_of
 from recorder.pipeline.seal import SealReport, seal_all
+from recorder.pipeline.upload import Uploader
 from recorder.store.counters import (
     ERROR,
     EVENTS,
@@ -30,6 +31,7 @@ from recorder.store.counters import (
     Counters,
     inherited,
 )
+from recorder.store.workspace import remote_of
 
 log = logging.getLogger(__name__)
 
@@ -43,14 +45,20 @@ _NICENESS: Final = 10
 def run(data_dir: Path, parent_fd: int, counters: Counters | None = None) -> None:
     """Seal until the supervisor has stopped the recorder process, or was killed and the recorder process has ended.
 
-    What is not sealed `STOP_SECONDS` after that is left to the next start, or to `recorder seal`.
+    What is not sealed `STOP_SECONDS` after that, and not uploaded as long after, is left to the next start, or to
+    `recorder seal`.
     """
     parent = Parent(parent_fd)
-    sealer = Sealer(data_dir, counters or Counters())
+    counters = counters or Counters()
+    sealer = Sealer(data_dir, counters)
+    remote = remote_of(data_dir)
+    uploader = None if remote is None else Uploader(remote, counters)
     while True:
         last_round = parent.stopped.is_set() and (parent.orderly or _recorder_has_ended(data_dir))
         sealer.work(stopping=last_round)
         if last_round:
+            if uploader is not None:
+                uploader.stop(STOP_SECONDS)
             return
         time.sleep(POLL_SECONDS) if parent.stopped.is_set() else parent.stopped.wait(POLL_SECONDS)
 

@@ -99,6 +99,7 @@ ERRORS: Final = (
     "journal_sync",
     "disk_floor",
     "seal",
+    "upload",
     "internal",
 )
 _FAST: Final = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 0.1)
@@ -171,6 +172,9 @@ DISK_LOW: Final = Metric(
 )
 UNSEALED: Final = Metric("recorder_sessions_unsealed", "Finished sessions that wait to be sealed.", "gauge")
 SEALED: Final = Metric("recorder_sessions_sealed_total", "Sessions turned into Parquet files.", "counter")
+NOT_UPLOADED: Final = Metric(
+    "recorder_sessions_not_uploaded", "Sealed sessions, or parts, that wait to be uploaded.", "gauge"
+)
 QUARANTINED: Final = Metric(
     "recorder_sessions_quarantined_total", "Sessions whose journal cannot be sealed and was put aside.", "counter"
 )
@@ -193,7 +197,7 @@ PAGE_METRICS: Final = _lay_out(
         CONNECTIONS_OPEN, SESSIONS_OPEN, SESSIONS_UNRECORDED, SESSIONS_OPENED, REFUSED, HTTP_REQUESTS,
         BYTES, GAP_BYTES, GAPS, LEFT_OUT_BYTES, ADDED_LATENCY, LOOP_LAG, CONNECT, ERROR,
         RING_HIGH_WATER, JOURNAL_BYTES, JOURNAL_RECORDS, FSYNC, DISK_FREE, DISK_LOW,
-        UNSEALED, SEALED, QUARANTINED, SEALING, EVENTS, ACCEPTING, HEARTBEAT,
+        UNSEALED, SEALED, NOT_UPLOADED, QUARANTINED, SEALING, EVENTS, ACCEPTING, HEARTBEAT,
     )
 )  # fmt: skip
 """Every metric that processes count, in the order of their words."""

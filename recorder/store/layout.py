@@ -176,12 +176,19 @@ def rewriting(data_dir: Path, *, wait: bool = True) -> Iterator[None]:
     """Be the only one who replaces manifests of closed sessions: compaction, pruning, erasing and the like.
 
     That takes a while, and sealing goes on meanwhile: only the commit itself is made under `locked`, which is always
-    taken second.
+    taken second. A workspace is brought level with its object store first.
 
     Raises:
         BlockingIOError: somebody else is at it, and not to `wait`.
+        StoreError: the object store is away.
     """
+    from recorder.store.workspace import remote_of  # noqa: PLC0415 - workspaces are laid out as this module says
+
     with _flock(data_dir / "rewrite.lock", 0 if wait else fcntl.LOCK_NB):
+        remote = remote_of(data_dir)
+        if remote is not None:
+            remote.pull()
+            remote.push()
         yield
 
 
