@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from recorder.cli import output
@@ -9,11 +11,14 @@ from recorder.cli.options import DEFAULT_DATA, DataOption, JsonOption
 from recorder.cli.progress import progress
 from recorder.errors import NewerFormatError, StoreError
 
+if TYPE_CHECKING:
+    from recorder.pipeline.seal import SealReport
+
 EXAMPLES = (("recorder seal", "after the recorder was killed, say: whatever is left over becomes sessions"),)
 
 
 def seal(*, data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> None:
-    """Seal finished sessions: their journals become Parquet files.
+    """Seal what is finished: journals become Parquet files, those of running sessions in parts.
 
     A running `recorder proxy` does this by itself. By hand it is for what a killed one left behind, which is brought
     in from memory and journals first. A journal that cannot be sealed is set aside in DATA/quarantine, never deleted;
@@ -44,17 +49,19 @@ def seal(*, data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> Non
             output.print_line(session_id)
         for session_id, problem in (report.quarantined | report.postponed).items():
             output.note(f"{session_id}: {problem}")
-        output.note(_summary(len(report.sealed), len(report.quarantined), len(report.postponed)))
+        output.note(_summary(report))
         if recorder_runs:
             output.note("a recorder is at work on this store: sessions that still run are left to it")
     if report.quarantined or report.postponed:
         raise typer.Exit(StoreError.exit_code)
 
 
-def _summary(sealed: int, quarantined: int, postponed: int) -> str:
-    words = [f"{sealed:,} sealed" if sealed else "nothing to seal"]
-    if quarantined:
-        words.append(f"{quarantined:,} set aside in quarantine")
-    if postponed:
-        words.append(f"{postponed:,} left for the next time")
-    return ", ".join(words)
+def _summary(report: SealReport) -> str:
+    words = [f"{len(report.sealed):,} sealed"] if report.sealed else []
+    if report.parts:
+        words.append(f"{report.parts:,} parts of running sessions sealed")
+    if report.quarantined:
+        words.append(f"{len(report.quarantined):,} set aside in quarantine")
+    if report.postponed:
+        words.append(f"{len(report.postponed):,} left for the next time")
+    return ", ".join(words) or "nothing to seal"
