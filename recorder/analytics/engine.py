@@ -39,6 +39,8 @@ from recorder.store.upcast import SQL
 # ruff: noqa: S608
 
 DEFAULT_MEMORY = "1GB"
+FEW_EVENTS = 50_000
+"""Up to so many, models are made without optimizing their queries, and those without rows not at all."""
 _EVENT_SETS = ("events", "appends")
 _ARROW_TYPES = {
     "string": "VARCHAR",
@@ -60,7 +62,7 @@ def run_models(
     Args:
         events: rows of `schema.EVENTS`, audio appends included; any number of sessions, in any order.
         models: in order of dependency; the built-in ones if None.
-        threads: how many threads DuckDB may use; all cores if None.
+        threads: how many threads DuckDB may use; if None, one for few events, else all cores.
 
     Returns:
         The rows of each model that is neither internal nor a view: the declared columns, ordered by the model's key.
@@ -70,20 +72,39 @@ def run_models(
     """
     known = built_in_models() if models is None else models
     chosen = {name: model for name, model in known.items() if not model.view}
-    with _database(os.getpid(), threads).cursor() as connection:
+    few = threads is None and events.num_rows <= FEW_EVENTS
+    with (_hasty_database(os.getpid()) if few else _database(os.getpid(), threads)).cursor() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.register("events", events)
         connection.register("event_types", _event_types())
-        for model in chosen.values():
-            try:
-                connection.execute(_creation(model))
-            except duckdb.Error as error:
-                raise ModelError(model.name, _cleaned(str(error))) from error
+        empty = {model.name for model in chosen.values() if not _make(connection, model, look_first=few)}
         return {
-            model.name: connection.sql(f"FROM {_name(model.name)}").to_arrow_table()
+            model.name: _no_rows(model) if model.name in empty else _rows(connection, model)
             for model in chosen.values()
             if not model.internal
         }
+
+
+def _make(connection: duckdb.DuckDBPyConnection, model: Model, *, look_first: bool) -> bool:
+    """Make a model's table; whether it can have rows, if that was looked at."""
+    try:
+        skip = look_first and bool(model.only_if) and connection.execute(_condition(model)).fetchone() is None
+        connection.execute(_empty_creation(model) if skip else _creation(model))
+    except duckdb.Error as error:
+        raise ModelError(model.name, _cleaned(str(error))) from error
+    return not skip
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, model: Model) -> pa.Table:
+    return connection.sql(f"FROM {_name(model.name)}").to_arrow_table()
+
+
+@cache
+def _no_rows(model: Model) -> pa.Table:
+    with _database(os.getpid(), None).cursor() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(_empty_creation(model))
+        return _rows(connection, model)
 
 
 def run_checks(tables: Mapping[str, pa.Table]) -> dict[str, list[dict[str, Any]]]:
@@ -110,6 +131,15 @@ def run_checks(tables: Mapping[str, pa.Table]) -> dict[str, list[dict[str, Any]]
 def _database(process: int, threads: int | None) -> duckdb.DuckDBPyConnection:  # noqa: ARG001 (no sharing after a fork)
     """An empty database in memory, opened once: opening takes longer than some models."""
     return duckdb.connect(config={} if threads is None else {"threads": threads})
+
+
+@cache
+def _hasty_database(process: int) -> duckdb.DuckDBPyConnection:  # noqa: ARG001 (as in `_database`)
+    """The same for few events: planning the models takes longer than running them, and optimizing a third of that."""
+    database = duckdb.connect(config={"threads": 1})
+    optimizers = ",".join(str(name) for (name,) in database.execute("FROM duckdb_optimizers()").fetchall())
+    database.execute(f"SET disabled_optimizers = '{optimizers}'")
+    return database
 
 
 class Engine:
@@ -390,6 +420,19 @@ def _creation(model: Model) -> duckdb.Statement:
         columns = ", ".join(f"CAST({_name(column.name)} AS {column.type}) AS {column.name}" for column in model.columns)
         query = f"SELECT {columns} FROM ({model.query}\n) ORDER BY {', '.join(_name(name) for name in model.key)}"
     return duckdb.extract_statements(f"CREATE TEMP TABLE {_name(model.name)} AS {query}")[0]
+
+
+@cache
+def _empty_creation(model: Model) -> duckdb.Statement:
+    """The statement that makes the model's table without rows."""
+    columns = ", ".join(f"{_name(column.name)} {column.type}" for column in model.columns)
+    return duckdb.extract_statements(f"CREATE TEMP TABLE {_name(model.name)} ({columns})")[0]
+
+
+@cache
+def _condition(model: Model) -> duckdb.Statement:
+    """The statement that gives a row if the model may have any."""
+    return duckdb.extract_statements(f"SELECT 1 {model.only_if} LIMIT 1")[0]
 
 
 def _view_columns() -> dict[str, dict[str, str]]:

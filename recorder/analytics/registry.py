@@ -74,6 +74,7 @@ class _Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     caveats: str = ""
     example: str = ""
     internal: bool = False
+    only_if: str = ""
     view: bool = False
     added: tuple[Column, ...] = ()
 
@@ -92,6 +93,7 @@ class Model(msgspec.Struct, frozen=True):
         caveats: what its numbers cannot tell, for the reference.
         example: a query, for the reference.
         internal: a step on the way to other models: neither stored nor shown.
+        only_if: a query after `SELECT …`; the model has rows only where it gives one. "" where that needs a look.
         view: computed whenever it is read, from `stored.<model>`, other views and `prices`; not stored.
         added: columns beside the stored ones, computed whenever rows are read.
         added_query: the SELECT that gives them, with the key: one row for a key, or none. Reads what views read.
@@ -108,6 +110,7 @@ class Model(msgspec.Struct, frozen=True):
     caveats: str
     example: str
     internal: bool
+    only_if: str
     view: bool
     added: tuple[Column, ...]
     added_query: str
@@ -185,7 +188,7 @@ def _select(folder: Path, name: str) -> str:
 
 def _check_columns(model: str, said: _Description) -> None:
     names = [column.name for column in said.columns + said.added]
-    if not names and not said.internal:
+    if not names and (said.only_if or not said.internal):
         raise ModelError(model, "model.yaml names no columns")
     if len(set(names)) != len(names):
         raise ModelError(model, "model.yaml names a column twice")

@@ -8,12 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import msgspec
 import pyarrow as pa
 import pytest
 import yaml
 
 from recorder.analytics.engine import run_models
-from recorder.analytics.registry import stored_models
+from recorder.analytics.registry import built_in_models, stored_models
 
 CASES = Path(__file__).parent / "cases"
 FOLDERS = sorted(path.parent for path in CASES.glob("*/*/input.jsonl"))
@@ -36,7 +38,7 @@ def results(sessions: dict[Path, pa.Table]) -> dict[str, pa.Table]:
     mixed = pa.concat_tables(sessions.values())
     order = list(range(mixed.num_rows))
     random.Random(7).shuffle(order)
-    return run_models(mixed.take(order))
+    return run_models(mixed.take(order), threads=2)
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: f"{path.parent.name}/{path.name}")
@@ -47,6 +49,19 @@ def test_model_gives_the_expected_rows(folder: Path, results: dict[str, pa.Table
     found = [{name: _rounded(row[name]) for name in want} for want, row in zip(expected, rows, strict=False)]
     assert found == expected
     assert len(rows) == len(expected)
+
+
+def test_a_model_that_may_be_skipped_has_rows_only_where_it_says(sessions: dict[Path, pa.Table]) -> None:
+    every = {name: msgspec.structs.replace(model, internal=False) for name, model in built_in_models().items()}
+    tables = run_models(pa.concat_tables(sessions.values()), models=every, threads=2)
+    with duckdb.connect() as connection:
+        for name, table in tables.items():
+            connection.register(name, table)
+        for name, model in every.items():
+            if model.only_if:
+                may_have = connection.execute(f"SELECT DISTINCT session_id {model.only_if}").fetchall()
+                assert may_have, name
+                assert set(tables[name]["session_id"].to_pylist()) <= {session_id for (session_id,) in may_have}, name
 
 
 def test_every_model_has_cases() -> None:

@@ -50,6 +50,7 @@ def test_a_folder_of_own_models_runs(tmp_path: Path) -> None:
         (DESCRIPTION + "colour: red\n", "unknown field `colour`"),
         (DESCRIPTION.replace("type: BIGINT, ", ""), "missing required field `type`"),
         ("description: d\ngrain: g\nkey: [a]\n", "names no columns"),
+        ("description: d\ngrain: g\nkey: [a]\ninternal: true\nonly_if: FROM events\n", "names no columns"),
         (DESCRIPTION.replace("[a]", "[b]"), "key column 'b' is not among its columns"),
         (DESCRIPTION.replace("}]", "}, {name: a, type: BIGINT, description: d}]"), "names a column twice"),
         (DESCRIPTION + "depends_on: [other]\n", "depends on 'other', which does not exist"),
