@@ -16,6 +16,7 @@ from benchmarks import faults, machine, memory, storage, workloads
 from benchmarks.bench import Bench
 from benchmarks.build import default_cache, mitmdump, prepare
 from benchmarks.candidates import DEFAULT_PEERS, PEERS
+from benchmarks.pieces import together
 from benchmarks.processes import raise_file_limit
 from benchmarks.report import RESULTS, Report, tables, write_docs, write_json
 from recorder.errors import RecorderError, UsageError
@@ -37,7 +38,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--peers", default=",".join(DEFAULT_PEERS), help=f"out of {','.join(PEERS)}, or none")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where results go (benchmarks/results/DATE.json)")
     parser.add_argument("--write-docs", action="store_true", help="put the tables into docs/benchmarks.md")
-    parser.add_argument("--from", type=Path, metavar="FILE", dest="source", help="measure nothing, show these results")
+    parser.add_argument("--only", default="", metavar="CASE", help="cases whose name begins so, such as voice_200")
+    parser.add_argument(
+        "--from", type=Path, metavar="FILE", dest="sources", nargs="+", help="measure nothing, show these together"
+    )
     parser.add_argument("--cache", type=Path, default=default_cache(), help="where programs and stores lie meanwhile")
     return parser.parse_args()
 
@@ -81,27 +85,31 @@ def _measure(arguments: argparse.Namespace, console: Console) -> Report:
         TextColumn("{task.description}"),
     )
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task("", total=_count(parts, peers, rounds, quick=arguments.quick))
+        task = progress.add_task("", total=_count(parts, peers, rounds, quick=arguments.quick, only=arguments.only))
         plain = (lambda words: print(words, file=sys.stderr)) if not console.is_terminal else None
         bench = Bench(tools, arguments.quick, plain or (lambda words: progress.update(task, description=words)))
-        _run(bench, report, parts, peers, lambda: progress.advance(task))
+        _run(bench, report, parts, peers, only=arguments.only, advance=lambda: progress.advance(task))
         progress.update(task, description="done")
     report.finish()
     return report
 
 
-def _count(parts: list[str], peers: list[str], rounds: int, *, quick: bool) -> int:
+def _count(parts: list[str], peers: list[str], rounds: int, *, quick: bool, only: str) -> int:
     total = sum(
-        workloads.count_measures(part, peers=peers, rounds=rounds, quick=quick) for part in parts if part in _WORKLOADS
+        workloads.count_measures(part, peers=peers, rounds=rounds, quick=quick, only=only)
+        for part in parts
+        if part in _WORKLOADS
     )
     total += memory.count_measures(peers) if "memory" in parts else 0
     return total + (faults.count_measures(quick=quick) if "faults" in parts else 0)
 
 
-def _run(bench: Bench, report: Report, parts: list[str], peers: list[str], advance: workloads.Advance) -> None:
+def _run(
+    bench: Bench, report: Report, parts: list[str], peers: list[str], *, only: str, advance: workloads.Advance
+) -> None:
     for part in parts:
         if part in _WORKLOADS:
-            report.cases += workloads.run(bench, part, peers=peers, rounds=report.rounds, advance=advance)
+            report.cases += workloads.run(bench, part, peers=peers, rounds=report.rounds, only=only, advance=advance)
         elif part == "memory":
             report.memory = memory.run(bench, peers=peers, advance=advance)
         else:
@@ -115,8 +123,8 @@ def main() -> int:
         return 0 if storage.run(Console(), minutes=1 if arguments.quick else 10) else 1
     console = Console(stderr=True)
     try:
-        if arguments.source:
-            report = msgspec.json.decode(arguments.source.read_bytes(), type=Report)
+        if arguments.sources:
+            report = together([msgspec.json.decode(path.read_bytes(), type=Report) for path in arguments.sources])
         else:
             report = _measure(arguments, console)
             target = arguments.json or RESULTS / f"{report.date[:10]}{'-quick' if report.quick else ''}.json"

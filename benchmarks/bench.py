@@ -17,7 +17,7 @@ from benchmarks.build import Toolbox
 from benchmarks.candidates import COMMANDS, DIRECT, OURS, Scene
 from benchmarks.evidence import Evidence, check
 from benchmarks.load import Load, Outcome, Traffic
-from benchmarks.processes import Running, cpu_seconds, free_ports
+from benchmarks.processes import Running, cpu_seconds, free_ports, machine_seconds
 from recorder.pipeline.record import ring_of
 
 Say = Callable[[str], None]
@@ -31,6 +31,7 @@ class Measure(msgspec.Struct, kw_only=True):
         candidate: who was in between.
         outcome: what the load side saw.
         cpu_seconds: CPU time of the candidate's processes in the window; 0 for direct.
+        others_share: of one core, what anybody else on the machine used meanwhile; kernel threads count as others.
         evidence: what the store holds, where that was looked into.
         recorded_share: bytes in journals to bytes forwarded, where that was looked into.
     """
@@ -38,6 +39,7 @@ class Measure(msgspec.Struct, kw_only=True):
     candidate: str
     outcome: Outcome
     cpu_seconds: float
+    others_share: float = 0.0
     evidence: Evidence | None = None
     recorded_share: float | None = None
 
@@ -126,10 +128,12 @@ def _follow(load: Load, proxy: Running | None) -> Measure:
     load.wait_for("ready")
     load.wait_for("begin")
     pids = proxy.pids if proxy else []
-    before = cpu_seconds(pids)
+    before, all_before = cpu_seconds(pids), machine_seconds()
     load.wait_for("end")
-    used = cpu_seconds(pids) - before
-    return Measure(candidate=DIRECT, outcome=load.outcome(), cpu_seconds=used)
+    used, all_used = cpu_seconds(pids) - before, machine_seconds() - all_before
+    outcome = load.outcome()
+    others = max((all_used - used - outcome.load_cpu_seconds) / outcome.window_seconds, 0.0)
+    return Measure(candidate=DIRECT, outcome=outcome, cpu_seconds=used, others_share=others)
 
 
 def _recorded_share(data: Path, outcome: Outcome, traffic: Traffic) -> float | None:

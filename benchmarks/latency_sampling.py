@@ -22,11 +22,11 @@ from typing import Any
 
 from recorder.protocol.envelope import RecordKind
 from recorder.proxy import splice as module
-from recorder.proxy.selector import SpliceSelector
+from recorder.proxy.selector import READ, SpliceSelector
 from recorder.proxy.splice import Splice
 from recorder.proxy.tap import Tap
 from recorder.store.counters import Counters
-from recorder.store.ring import RingWriter
+from recorder.store.ring import RingReader, RingWriter
 
 CHUNKS, ROUNDS, SIZE = 2000, 200, 1300
 _SAMPLING = (
@@ -48,16 +48,16 @@ def without_sampling() -> Any:
     return names["_pump"]
 
 
-def run(splice: Splice, pump: Any, near: socket.socket, far: socket.socket, ring: RingWriter) -> float:
+def run(splice: Splice, pump: Any, near: socket.socket, far: socket.socket, reader: RingReader) -> float:
     """Nanoseconds a chunk."""
     lane, data, spent = splice._up, b"x" * SIZE, 0
     for _ in range(CHUNKS):
         near.send(data)
         began = time.perf_counter_ns()
-        pump(splice, lane)
+        pump(splice, lane, READ)
         spent += time.perf_counter_ns() - began
         far.recv(SIZE)
-    ring._words[2] = ring._head  # as a recorder process would: all is drained
+    reader.release(reader.head)
     return spent / CHUNKS
 
 
@@ -69,6 +69,7 @@ async def main() -> None:
         sock.setblocking(False)
     with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
         ring = RingWriter(Path(directory), 16 << 20)
+        reader = RingReader(ring.path)
         splice = Splice(
             SpliceSelector(),
             client,
@@ -82,7 +83,8 @@ async def main() -> None:
         times: dict[str, list[float]] = {name: [] for name in forms}
         for number in range(ROUNDS):
             for name in forms if number % 2 else reversed(forms):
-                times[name].append(run(splice, forms[name], near, far, ring))
+                times[name].append(run(splice, forms[name], near, far, reader))
+        reader.close()
         ring.close()
     without, sampled = (statistics.median(times[name]) for name in forms)
     print(f"without {without:.0f} ns, with {sampled:.0f} ns a chunk: {sampled / without - 1:+.1%}")

@@ -21,6 +21,7 @@ from recorder.errors import RecorderError
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _START_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 30.0
+_STAT: Final = Path("/proc/stat")
 _MEMORY: Final = ("RssAnon", "RssFile")
 _PORTS: Final = range(20_000, 30_000)  # below what the kernel takes for outgoing connections
 
@@ -78,6 +79,12 @@ def cpu_seconds(pids: Sequence[int]) -> float:
             fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
             total += int(fields[11]) + int(fields[12])
     return total / _TICKS
+
+
+def machine_seconds() -> float:
+    """Processor time that the machine has spent so far on anybody, and that its host has kept from it."""
+    user, nice, system, _, _, irq, softirq, steal = map(int, _STAT.read_text(encoding="ascii").split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / _TICKS
 
 
 def memory_bytes(pids: Sequence[int]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from dashboards.words import NONE
@@ -41,6 +42,25 @@ def short_count(value: float | None) -> str:
         if value >= size:
             return f"{value / min(size, 1e3 if unit == 'k' else size):.1f}\u202f{unit}"
     return count(value)
+
+
+def usd(value: Decimal | float | None) -> str:
+    """An amount: `$1,234.56`, `$0.0123`, `$0.001031`, `< $0.000001`."""
+    if value is None:
+        return NONE
+    if 0 < value < 0.0000005:
+        return "< $0.000001"
+    return f"${value:,.2f}" if value >= 1 or value == 0 else f"${value:.4f}" if value >= 0.01 else f"${value:.6f}"
+
+
+def share(part: float | None, whole: float | None) -> str:
+    """A part of a whole: `12 %`; a dash where there is no whole."""
+    return NONE if part is None or not whole else f"{100 * part / whole:.0f}\u202f%"
+
+
+def ratio(value: float | None) -> str:
+    """A share that was reckoned before: 0.125 is `12 %`."""
+    return share(value, 1.0)
 
 
 def clock(ns: int | None) -> str:
@@ -84,6 +104,9 @@ FILTERS = {
     "milliseconds": milliseconds,
     "count": count,
     "short_count": short_count,
+    "usd": usd,
+    "share": share,
+    "ratio": ratio,
     "clock": clock,
     "moment": moment,
     "iso": iso,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,23 +13,27 @@ from starlette.responses import RedirectResponse, Response
 
 from dashboards import queries, rendering, views
 from dashboards.figures.base import as_json
+from dashboards.found import Finder
 from dashboards.theme import Scheme
+from recorder.analytics.rules import Rule
 from recorder.pipeline.catalog import Catalog
 
 Period = Literal["1h", "24h", "7d", "30d", "all"]
 Status = Literal["", "running", "closed", "refused", "lost"]
 
 
-def mount(app: FastAPI, catalog: Callable[[], Catalog], data_dir: Path) -> None:
-    """Add the dashboards to `app`: `/`, `/sessions`, `/sessions/{reference}`, their figures and static files.
+def mount(app: FastAPI, catalog: Callable[[], Catalog], data_dir: Path, rules: Sequence[Rule]) -> None:
+    """Add the dashboards to `app`: `/`, `/sessions`, `/sessions/{reference}`, their findings, figures, static files.
 
     Args:
         app: where to; its `state.error_page` becomes our page for failures.
         catalog: gives a fresh catalog for each request.
         data_dir: named in the advice on how to begin.
+        rules: what findings are looked for with.
     """
     app.state.error_page = rendering.error_page
     app.include_router(_pages(catalog, data_dir), include_in_schema=False)
+    app.include_router(_findings(catalog, Finder(rules)), include_in_schema=False)
     app.include_router(_figures(catalog), include_in_schema=False)
     app.include_router(_static(), include_in_schema=False)
 
@@ -65,6 +69,23 @@ def _pages(catalog: Callable[[], Catalog], data_dir: Path) -> APIRouter:
             query = "?" + urlencode(request.query_params.multi_items()) if request.query_params else ""
             return RedirectResponse(f"/sessions/{session_id}{query}", 307)
         return rendering.page(request, "session.html", **views.session(store, session_id))
+
+    return router
+
+
+def _findings(catalog: Callable[[], Catalog], finder: Finder) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/findings")
+    def recent(request: Request, period: Period = "all") -> Response:
+        context = views.recent_findings(catalog(), finder, period, datetime.now(UTC))
+        return rendering.page(request, "findings.html", **context)
+
+    @router.get("/sessions/{reference}/findings")
+    def of_session(request: Request, reference: str) -> Response:
+        store = catalog()
+        context = views.session_findings(store, finder, store.resolve(reference))
+        return rendering.page(request, "session_findings.html", **context)
 
     return router
 

@@ -11,16 +11,21 @@ import plotly.graph_objects as go
 
 from dashboards import queries
 from dashboards.figures import over_time
-from dashboards.figures.timeline import TimelineRows, timeline
+from dashboards.figures.rows import TimelineRows
+from dashboards.figures.timeline import timeline
+from dashboards.found import Finder, counted, grouped
 from dashboards.queries import PERIODS, Queryable, SessionFilter, parsed, records, rows_of
 from dashboards.theme import Scheme
+from recorder.pipeline.catalog import Catalog
 from recorder.projection.kept import kept_words
 
 PAGE_SIZE: Final = 50
 RECENT: Final = 8
 MOST_POINTS: Final = 400
+LOOKED_AT: Final = 50
+"""Recent sessions in which the overview looks for findings."""
 
-ChartName = Literal["sessions", "latency", "tokens", "interruptions"]
+ChartName = Literal["sessions", "latency", "tokens", "interruptions", "cost", "cost_per_minute"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,14 @@ def chart(catalog: Queryable, name: ChartName, period: str, scheme: Scheme, now:
         rows = queries.latency_over_time(catalog, first, steps.width)
         points = queries.latency_points(catalog, first, MOST_POINTS)
         return over_time.latency(rows, points, steps, scheme)
-    draw = {"sessions": over_time.sessions, "tokens": over_time.tokens, "interruptions": over_time.interruptions}[name]
+    if name == "interruptions":
+        return over_time.interruptions(queries.interruptions_over_time(catalog, first, steps.width), steps, scheme)
+    draw = {
+        "sessions": over_time.sessions,
+        "tokens": over_time.tokens,
+        "cost": over_time.cost,
+        "cost_per_minute": over_time.cost_per_minute,
+    }[name]
     return draw(queries.sessions_over_time(catalog, first, steps.width), steps, scheme)
 
 
@@ -116,12 +128,41 @@ def session(catalog: Queryable, session_id: str) -> dict[str, Any]:
     facts["labels"] = parsed(facts["labels"]) or {}
     return {
         "session": facts,
+        "wasted": queries.wasted_usd(catalog, session_id) if facts["interruption_count"] else None,
         "kept": kept_words(facts),
         "items": [_with_heard(item) for item in queries.transcript(catalog, session_id)],
         "responses": records(rows_of(catalog, "responses", session_id, "response_no")),
         "types": queries.event_types(catalog, session_id),
         "running": facts["status"] == "running",
+        **_details(catalog, session_id),
     }
+
+
+def _details(catalog: Queryable, session_id: str) -> dict[str, Any]:
+    """What a session's page shows only where there is any."""
+    return {
+        "errors": records(rows_of(catalog, "errors", session_id, "error_no")),
+        "tool_calls": records(rows_of(catalog, "tool_calls", session_id, "tool_call_no")),
+        "mcp_calls": records(rows_of(catalog, "mcp_calls", session_id, "mcp_call_no")),
+        "contexts": queries.contexts(catalog, session_id),
+        "transcription_failures": queries.transcription_failures(catalog, session_id),
+        "rate_limits": queries.rate_limits(catalog, session_id),
+    }
+
+
+def session_findings(catalog: Catalog, finder: Finder, session_id: str) -> dict[str, Any]:
+    """What the rules find in one session."""
+    facts = records(rows_of(catalog, "stored.sessions", session_id, "session_id"))
+    rows = finder.find(catalog, facts)
+    return {"session": facts[0], "groups": grouped(rows), "counts": counted(rows)}
+
+
+def recent_findings(catalog: Catalog, finder: Finder, period: str, now: datetime) -> dict[str, Any]:
+    """What the rules find in the last sessions of a period."""
+    recent, _ = queries.list_sessions(catalog, SessionFilter(since=since(period, now)), limit=LOOKED_AT)
+    rows = finder.find(catalog, recent) if recent else []
+    names = {row["session_id"]: row["server_session_id"] or row["session_id"] for row in recent}
+    return {"groups": grouped(rows), "counts": counted(rows), "names": names}
 
 
 def _with_heard(item: dict[str, Any]) -> dict[str, Any]:
@@ -145,6 +186,8 @@ def timeline_figure(catalog: Queryable, session_id: str, scheme: Scheme) -> go.F
         responses=of("responses", "response_no"),
         tool_calls=of("tool_calls", "position"),
         interruptions=of("interruptions", "interruption_no"),
+        errors=of("errors", "error_no"),
+        contexts=queries.contexts(catalog, session_id),
         marks=marks,
         runs=queries.timeline_runs(catalog, session_id),
     )

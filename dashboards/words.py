@@ -28,11 +28,16 @@ TILE_FIRST_AUDIO: Final = "Time to first audio"
 TILE_VOICE_TO_VOICE: Final = "Voice to voice"
 TILE_INTERRUPTIONS: Final = "Interruptions"
 TILE_TOKENS: Final = "Tokens"
+TILE_COST: Final = "Cost"
 TILE_ERRORS: Final = "Errors"
 HELP_FIRST_AUDIO: Final = "From what triggered a response (the end of speech, or response.create) to its first audio."
 HELP_VOICE_TO_VOICE: Final = "From the end of the caller's voice to the first audio of the answer: what a caller feels."
 HELP_PERCENTILES: Final = "p95 needs 20 responses, p99 needs 100."
-NOTE_RESPONSES: Final = "Responses: {n}"
+HELP_INTERRUPTED: Final = "Share of the spoken responses that were interrupted."
+HELP_COST: Final = "At list prices, in US dollars. Sessions whose model has no known price are not in the sum."
+NOTE_INTERRUPTED: Final = "{share} · n = {n}"
+NOTE_COST: Final = "{cost} / min"
+NOTE_UNPRICED: Final = "{n} unpriced"
 NOTE_TOOL_CALLS: Final = "Tool calls: {n}"
 NOTE_CACHED: Final = "{share} % of input cached"
 NOTE_PERCENTILE: Final = "p95 {p95} · n = {n}"
@@ -41,6 +46,10 @@ CHART_SESSIONS: Final = "Sessions"
 CHART_LATENCY: Final = "Time to first audio"
 CHART_TOKENS: Final = "Tokens"
 CHART_INTERRUPTIONS: Final = "Interruptions"
+CHART_INTERRUPTED: Final = "%{customdata[0]} of spoken responses (n = %{customdata[1]})"
+CHART_COST: Final = "Cost"
+CHART_COST_PER_MINUTE: Final = "Cost per minute"
+A_MINUTE: Final = "a minute"
 CHART_CACHED_INPUT: Final = "Input, cached"
 CHART_INPUT: Final = "Input"
 CHART_OUTPUT: Final = "Output"
@@ -51,6 +60,19 @@ CHARTS_NO_TIMES: Final = "These sessions were imported without times, so there i
 
 RECENT: Final = "Recent sessions"
 ALL_SESSIONS: Final = "All sessions"
+
+FINDINGS: Final = "Findings"
+FINDINGS_HINT: Final = "Known mistakes that these recordings show"
+FINDINGS_RECENT: Final = "Findings in recent sessions"
+FINDINGS_LOOK: Final = "Look for known mistakes"
+FINDINGS_FAILED: Final = "Findings could not be looked for"
+FINDINGS_NONE: Final = "Nothing found."
+FINDINGS_MORE: Final = "{n} more"
+FINDINGS_OF: Final = "{n} of {total} sessions"
+FINDINGS_LOOKED: Final = "Sessions looked at: {n}"
+SEVERITIES: Final = {"error": "Error", "warning": "Warning", "info": "Info"}
+SEVERITY_COUNTS: Final = {"error": "Errors: {n}", "warning": "Warnings: {n}", "info": "Info: {n}"}
+EVENT_NO: Final = "Event {n}"
 
 EMPTY_STORE: Final = "No sessions recorded yet"
 EMPTY_STORE_DO: Final = "Start the recorder in front of the Realtime API:"
@@ -88,6 +110,7 @@ COLUMNS: Final = {
     "interruptions": "Interruptions",
     "first_audio": "First audio p50",
     "tokens": "Tokens",
+    "cost": "Cost",
     "errors": "Errors",
     "events": "Events",
 }
@@ -122,6 +145,17 @@ SPAN_STREAM: Final = "Stream of deltas"
 MARK_INTERRUPTION: Final = "Interruption"
 MARK_EVENT: Final = "Event"
 MARK_ERROR: Final = "Error"
+MARK_STALL: Final = "Stall"
+MARK_DROPPED: Final = "Turns dropped"
+MARK_CACHE_LOST: Final = "Cache lost"
+STALLED: Final = "{n} × silence within the answer, {length}"
+DROPPED: Final = "about {n} tokens of the conversation"
+CACHE_LOST_CAUSES: Final = {
+    "truncation": "after truncation",
+    "config_change": "after a change of configuration",
+    "idle_expiry": "after a pause",
+    "unknown": "cause unknown",
+}
 AXIS_TIME: Final = "seconds since the session opened"
 AXIS_POSITION: Final = "position in the session"
 
@@ -160,8 +194,34 @@ RESPONSE_COLUMNS: Final = (
     "Input",
     "Cached",
     "Output",
+    "Cost",
 )
 OUT_OF_BAND: Final = "out of band"
+
+ERRORS: Final = "Errors"
+ERROR_COLUMNS: Final = ("At", "Error", "Message", "Field", "Caused by")
+CAUSE_INFERRED: Final = "probably"
+TOOLS: Final = "Tool calls"
+TOOL_COLUMNS: Final = ("At", "Function", "Outcome", "Arguments", "Execution", "Until the model spoke on")
+TOOL_ANSWERED: Final = "answered"
+MCP: Final = "MCP"
+MCP_COLUMNS: Final = ("At", "Server", "Kind", "Tool", "Status", "Duration", "Wait for approval", "Error")
+MCP_KINDS: Final = {"list_tools": "list of tools", "call": "call", "approval": "approval"}
+CONTEXT: Final = "Context and cache"
+CONTEXT_COLUMNS: Final = (
+    "At",
+    "Response",
+    "What happened",
+    "Input",
+    "Dropped",
+    "Cached before",
+    "Cached",
+    "Extra cost",
+)
+LIMITS: Final = "Rate limits, where least was left"
+LIMIT_COLUMNS: Final = ("At", "Limit", "Left", "Of", "Share", "Whole again in")
+TRANSCRIPTIONS: Final = "Failed transcriptions"
+TRANSCRIPTION_COLUMNS: Final = ("At", "Model", "Error", "Message")
 
 EVENTS: Final = "Events"
 EVENT_DIRECTION: Final = "Direction"
@@ -186,6 +246,9 @@ FACT_FIRST_AUDIO: Final = "First audio, median"
 FACT_VOICE_TO_VOICE: Final = "Voice to voice, median"
 FACT_TOKENS: Final = "Tokens"
 FACT_CACHED: Final = "cached"
+FACT_COST: Final = "Cost"
+FACT_COST_PER_MINUTE: Final = "Cost per minute"
+FACT_WASTED: Final = "unheard"
 FACT_INTERRUPTIONS: Final = "Interruptions"
 FACT_KEPT: Final = "Recording"
 FACT_ERRORS: Final = "Errors"

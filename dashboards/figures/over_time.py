@@ -1,4 +1,4 @@
-"""The overview's charts: sessions, first-audio latency, tokens and interruptions over time.
+"""The overview's charts: sessions, first-audio latency, tokens, interruptions and cost over time.
 
 Times are Unix milliseconds, as Plotly counts them; the page moves them into the reader's zone.
 """
@@ -12,11 +12,13 @@ import polars as pl
 
 from dashboards import words
 from dashboards.figures.base import styled
+from dashboards.format import share, usd
 from dashboards.queries import Steps
 from dashboards.theme import SCHEMES, Scheme
 
 HEIGHT = 250
 FEW = 5
+_WHEN = "%{x|%b %d %H:%M}<extra></extra>"
 
 
 def sessions(rows: pl.DataFrame, steps: Steps, scheme: Scheme) -> go.Figure:
@@ -25,9 +27,58 @@ def sessions(rows: pl.DataFrame, steps: Steps, scheme: Scheme) -> go.Figure:
 
 
 def interruptions(rows: pl.DataFrame, steps: Steps, scheme: Scheme) -> go.Figure:
-    """Interruptions per step. Rows: bucket, interruptions."""
+    """Interruptions per step. Rows: bucket, interruptions, interrupted and spoken (responses)."""
     series = [("interruptions", words.CHART_INTERRUPTIONS, "interruption")]
-    return _bars(rows, steps, scheme, series, words.CHART_INTERRUPTIONS)
+    figure = _bars(rows, steps, scheme, series, words.CHART_INTERRUPTIONS)
+    shares = [
+        (share(interrupted, spoken), spoken) for interrupted, spoken in rows.select("interrupted", "spoken").iter_rows()
+    ]
+    figure.update_traces(
+        customdata=shares,
+        hovertemplate=f"%{{y:,}} {words.CHART_INTERRUPTIONS.lower()}<br>{words.CHART_INTERRUPTED}<br>{_WHEN}",
+    )
+    return figure
+
+
+def cost(rows: pl.DataFrame, steps: Steps, scheme: Scheme) -> go.Figure:
+    """What sessions cost per step. Rows: bucket, cost_usd (NULL: nothing has a price), priced, unpriced."""
+    figure = go.Figure()
+    figure.add_bar(
+        x=_times(rows["bucket"]),
+        y=rows["cost_usd"].to_list(),
+        width=steps.width * 820,
+        offset=steps.width * 90,
+        customdata=[
+            (usd(amount), priced, f", {words.NOTE_UNPRICED.format(n=unpriced)}" if unpriced else "")
+            for amount, priced, unpriced in rows.select("cost_usd", "priced", "unpriced").iter_rows()
+        ],
+        name=words.CHART_COST,
+        marker={"color": SCHEMES[scheme]["tool"]},
+        hovertemplate=f"%{{customdata[0]}} (n = %{{customdata[1]}}%{{customdata[2]}})<br>{_WHEN}",
+    )
+    return _dollars(figure, steps, scheme, words.CHART_COST)
+
+
+def cost_per_minute(rows: pl.DataFrame, steps: Steps, scheme: Scheme) -> go.Figure:
+    """What a minute cost per step. Rows: bucket, cost_per_minute_usd (NULL: unknown, a gap), priced."""
+    figure = go.Figure()
+    figure.add_scatter(
+        x=_times([bucket + steps.width / 2 for bucket in rows["bucket"]]),
+        y=rows["cost_per_minute_usd"].to_list(),
+        customdata=[(usd(each), n) for each, n in rows.select("cost_per_minute_usd", "priced").iter_rows()],
+        name=words.CHART_COST_PER_MINUTE,
+        mode="lines+markers",
+        line={"color": SCHEMES[scheme]["tool"], "width": 2},
+        marker={"size": 7},
+        hovertemplate=f"%{{customdata[0]}} {words.A_MINUTE} (n = %{{customdata[1]}})<br>{_WHEN}",
+    )
+    return _dollars(figure, steps, scheme, words.CHART_COST_PER_MINUTE)
+
+
+def _dollars(figure: go.Figure, steps: Steps, scheme: Scheme, revision: str) -> go.Figure:
+    figure.update_layout(showlegend=False)
+    figure.update_yaxes(rangemode="tozero", nticks=6, tickprefix="$", fixedrange=True)
+    return styled(_framed(figure, steps, scheme), scheme, height=HEIGHT, revision=revision)
 
 
 def tokens(rows: pl.DataFrame, steps: Steps, scheme: Scheme) -> go.Figure:
@@ -89,7 +140,7 @@ def _bars(
             offset=steps.width * 90,
             name=name,
             marker={"color": SCHEMES[scheme][colour]},
-            hovertemplate="%{y:,} " + name.lower() + "<br>%{x|%b %d %H:%M}<extra></extra>",
+            hovertemplate=f"%{{y:,}} {name.lower()}<br>{_WHEN}",
         )
     figure.update_layout(barmode="stack", showlegend=len(series) > 1)
     highest = rows.select(pl.sum_horizontal(column for column, _, _ in series).max()).item() or 0

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import plotly.graph_objects as go
-import polars as pl
 
 from dashboards import words
+from dashboards.figures import marks
 from dashboards.figures.base import plain, styled
+from dashboards.figures.rows import Axis, Row, TimelineRows
 from dashboards.theme import SCHEMES, Scheme
 
 LANES: Final = ("user", "assistant", "responses", "tools", "server", "client", "recorder")
@@ -22,29 +23,6 @@ LANE_HEIGHT: Final = 46
 OFF_AXIS: Final = 96
 SHORTEST: Final = 400
 """Bars are drawn no shorter than this part of the session, so that each can be seen and pointed at."""
-
-Row = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class TimelineRows:
-    """What a timeline is drawn from: a session's rows of the models, and its events.
-
-    Attributes:
-        timed: whether the session has times.
-        speech: rows of `speech`; likewise `turns`, `responses`, `tool_calls`, `interruptions`.
-        marks: as `queries.timeline_marks` gives them.
-        runs: as `queries.timeline_runs` gives them.
-    """
-
-    timed: bool
-    speech: list[dict[str, Any]]
-    turns: list[dict[str, Any]]
-    responses: list[dict[str, Any]]
-    tool_calls: list[dict[str, Any]]
-    interruptions: list[dict[str, Any]]
-    marks: pl.DataFrame
-    runs: pl.DataFrame
 
 
 @dataclass(slots=True)
@@ -74,7 +52,7 @@ class _Spans:
 def timeline(rows: TimelineRows, scheme: Scheme) -> go.Figure:
     """The swim-lane figure of one session."""
     colours = SCHEMES[scheme]
-    axis = _Axis(timed=rows.timed)
+    axis = Axis(timed=rows.timed)
     lanes = [lane for lane in LANES if lane != "recorder" or "recorder.gap" in rows.marks["type"].to_list()]
     heights = {lane: len(lanes) - 1 - number for number, lane in enumerate(lanes)}
     figure = go.Figure()
@@ -82,31 +60,11 @@ def timeline(rows: TimelineRows, scheme: Scheme) -> go.Figure:
     shortest = axis.length(rows.marks) / SHORTEST
     for spans in (spans for kind in kinds for spans in kind(rows, axis)):
         _draw(figure, spans, heights, colours, shortest)
-    for lane, colour in (("client", "client-event"), ("server", "server-event"), ("recorder", "bad")):
-        if lane in heights:
-            _draw_events(figure, rows.marks.filter(pl.col("direction") == lane), axis, heights[lane], colours[colour])
-    _draw_errors(figure, rows.marks, axis, heights, colours["bad"])
-    _draw_interruptions(figure, rows, axis, heights["assistant"], colours["interruption"])
+    marks.draw(figure, rows, axis, heights, colours)
     return _framed(figure, _axis_title(rows, axis), axis, heights, scheme)
 
 
-@dataclass(frozen=True, slots=True)
-class _Axis:
-    """Which of a row's two addresses, time or position, is x."""
-
-    timed: bool
-
-    def at(self, row: Row, time: str, position: str) -> float | None:
-        value = row.get(time) if self.timed else row.get(position)
-        return None if value is None else float(value) / 1e9 if self.timed else float(value)
-
-    def length(self, marks: pl.DataFrame) -> float:
-        """How far the axis reaches, by the session's own events."""
-        last = {name: marks[name].max() for name in ("monotonic_ns", "position")}
-        return self.at(last, "monotonic_ns", "position") or 0.0
-
-
-def _speech(rows: TimelineRows, axis: _Axis) -> tuple[_Spans, _Spans]:
+def _speech(rows: TimelineRows, axis: Axis) -> tuple[_Spans, _Spans]:
     spoken = _Spans(words.SPAN_SPEECH, "user", "user", legend=True)
     typed = _Spans(words.SPAN_TYPED, "user", "user", height=0.22)
     said = {row["item_id"]: plain(row["text"] or "") for row in rows.turns if row["speaker"] == "user"}
@@ -123,7 +81,7 @@ def _speech(rows: TimelineRows, axis: _Axis) -> tuple[_Spans, _Spans]:
     return spoken, typed
 
 
-def _audio(rows: TimelineRows, axis: _Axis) -> tuple[_Spans, ...]:
+def _audio(rows: TimelineRows, axis: Axis) -> tuple[_Spans, ...]:
     heard = _Spans(words.SPAN_HEARD, "assistant", "assistant", shift=0.1, height=0.42, legend=True)
     unheard = _Spans(words.SPAN_UNHEARD, "assistant-soft", "assistant", 0.1, 0.24, hatched=True, legend=True)
     generated = _Spans(words.SPAN_GENERATED, "assistant-soft", "assistant", shift=0.1, height=0.42, legend=True)
@@ -149,7 +107,7 @@ def _audio(rows: TimelineRows, axis: _Axis) -> tuple[_Spans, ...]:
     return heard, unheard, generated, received, written
 
 
-def _playback(row: Row, axis: _Axis, start: float | None) -> tuple[float | None, float | None]:
+def _playback(row: Row, axis: Axis, start: float | None) -> tuple[float | None, float | None]:
     """Where hearing ends and where the generated audio would have: in time as long as it plays, else pro rata."""
     heard_ms = row["audio_ms"] if row["heard_ms"] is None else row["heard_ms"]
     if start is None:
@@ -160,7 +118,7 @@ def _playback(row: Row, axis: _Axis, start: float | None) -> tuple[float | None,
     return start + (end - start) * heard_ms / row["audio_ms"], end
 
 
-def _responses(rows: TimelineRows, axis: _Axis) -> tuple[_Spans, ...]:
+def _responses(rows: TimelineRows, axis: Axis) -> tuple[_Spans, ...]:
     queued = _Spans(words.SPAN_QUEUED, "response-soft", "responses", height=0.16)
     done = _Spans(words.SPAN_RESPONSE, "response", "responses", height=0.42)
     cut = _Spans(words.SPAN_CUT, "interruption", "responses", height=0.42)
@@ -175,7 +133,7 @@ def _responses(rows: TimelineRows, axis: _Axis) -> tuple[_Spans, ...]:
     return queued, done, cut
 
 
-def _tools(rows: TimelineRows, axis: _Axis) -> tuple[_Spans, ...]:
+def _tools(rows: TimelineRows, axis: Axis) -> tuple[_Spans, ...]:
     arguments = _Spans(words.SPAN_ARGUMENTS, "tool", "tools", height=0.16)
     running = _Spans(words.SPAN_EXECUTION, "tool", "tools", height=0.42, legend=True)
     for row in rows.tool_calls:
@@ -189,7 +147,7 @@ def _tools(rows: TimelineRows, axis: _Axis) -> tuple[_Spans, ...]:
     return arguments, running
 
 
-def _streams(rows: TimelineRows, axis: _Axis) -> list[_Spans]:
+def _streams(rows: TimelineRows, axis: Axis) -> list[_Spans]:
     lanes = {
         "client": _Spans(words.SPAN_STREAM, "client-event", "client", shift=-0.24, height=0.12),
         "server": _Spans(words.SPAN_STREAM, "server-event", "server", shift=-0.24, height=0.12),
@@ -225,69 +183,14 @@ def _draw(
     )
 
 
-def _draw_events(figure: go.Figure, marks: pl.DataFrame, axis: _Axis, height: int, colour: str) -> None:
-    rows = [row for row in marks.iter_rows(named=True) if row["type"] != "error"]
-    if not rows:
-        return
-    figure.add_scatter(
-        x=[axis.at(row, "monotonic_ns", "position") for row in rows],
-        y=[height + 0.08] * len(rows),
-        customdata=[(row["position"], plain(row["type"] or "?")) for row in rows],
-        mode="markers",
-        name=words.MARK_EVENT,
-        showlegend=False,
-        marker={"symbol": "line-ns", "size": 16, "line": {"width": 2, "color": colour}, "color": colour},
-        hovertemplate="%{customdata[1]} · %{customdata[0]}<extra></extra>",
-    )
-
-
-def _draw_errors(figure: go.Figure, marks: pl.DataFrame, axis: _Axis, heights: Mapping[str, int], colour: str) -> None:
-    rows = marks.filter(pl.col("type") == "error").rows(named=True)
-    if rows:
-        figure.add_scatter(
-            x=[axis.at(row, "monotonic_ns", "position") for row in rows],
-            y=[heights["server"] + 0.08] * len(rows),
-            customdata=[(row["position"],) for row in rows],
-            mode="markers",
-            name=words.MARK_ERROR,
-            marker={"symbol": "diamond", "size": 11, "color": colour},
-            hovertemplate=words.MARK_ERROR + " · %{customdata[0]}<extra></extra>",
-        )
-
-
-def _draw_interruptions(figure: go.Figure, rows: TimelineRows, axis: _Axis, height: int, colour: str) -> None:
-    cuts = [(axis.at(row, "at_ns", "position"), row) for row in rows.interruptions]
-    cuts = [(x, row) for x, row in cuts if x is not None]
-    if not cuts:
-        return
-    texts = [plain(f"{row['source'] or ''} {_unheard(row)}") for _, row in cuts]
-    figure.add_scatter(
-        x=[x for x, _ in cuts],
-        y=[height + 0.42] * len(cuts),
-        customdata=[(row["position"], text) for (_, row), text in zip(cuts, texts, strict=True)],
-        mode="markers",
-        name=words.MARK_INTERRUPTION,
-        marker={"symbol": "triangle-down", "size": 12, "color": colour},
-        hovertemplate=words.MARK_INTERRUPTION + " · %{customdata[0]}<br>%{customdata[1]}<extra></extra>",
-    )
-    line = {"color": colour, "width": 1, "dash": "dot"}
-    shapes = [{"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper", "line": line} for x, _ in cuts]
-    figure.update_layout(shapes=shapes)
-
-
-def _unheard(row: Row) -> str:
-    unheard = row["unheard_ms"]
-    return "" if unheard is None else f"{unheard / 1e3:.2f} s {words.NOT_HEARD}"
-
-
-def _axis_title(rows: TimelineRows, axis: _Axis) -> str:
+def _axis_title(rows: TimelineRows, axis: Axis) -> str:
     title = words.AXIS_TIME if axis.timed else words.AXIS_POSITION
     total = rows.marks["total"][0] if rows.marks.height else 0
     thinned = words.TIMELINE_THINNED.format(drawn=rows.marks.height, total=total)
     return f"{title} · {thinned}" if rows.marks.height < total else title
 
 
-def _framed(figure: go.Figure, title: str, axis: _Axis, heights: Mapping[str, int], scheme: Scheme) -> go.Figure:
+def _framed(figure: go.Figure, title: str, axis: Axis, heights: Mapping[str, int], scheme: Scheme) -> go.Figure:
     count = len(heights)
     figure.update_layout(barmode="overlay", hovermode="closest", dragmode="zoom", clickmode="event")
     figure.update_xaxes(

@@ -4,12 +4,14 @@ Functions take an open catalog (anything with its `query`) and return polars fra
 """
 
 from dashboards.queries.base import Queryable, parsed, records, rows_of
+from dashboards.queries.details import contexts, rate_limits, transcription_failures, wasted_usd
 from dashboards.queries.events import EventFilter, event_types, list_events
 from dashboards.queries.picture import timeline_marks, timeline_runs, transcript
 from dashboards.queries.sessions import SORTS, SessionFilter, Sort, list_sessions, models
 from dashboards.queries.totals import (
     PERIODS,
     Steps,
+    interruptions_over_time,
     latency_over_time,
     latency_points,
     overview,
@@ -25,7 +27,9 @@ __all__ = [
     "SessionFilter",
     "Sort",
     "Steps",
+    "contexts",
     "event_types",
+    "interruptions_over_time",
     "latency_over_time",
     "latency_points",
     "list_events",
@@ -33,6 +37,7 @@ __all__ = [
     "models",
     "overview",
     "parsed",
+    "rate_limits",
     "records",
     "rows_of",
     "sessions_over_time",
@@ -40,4 +45,6 @@ __all__ = [
     "timeline_marks",
     "timeline_runs",
     "transcript",
+    "transcription_failures",
+    "wasted_usd",
 ]

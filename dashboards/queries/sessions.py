@@ -17,6 +17,7 @@ SORTS: Final = {
     "turns": "turn_count",
     "interruptions": "interruption_count",
     "tokens": "total_tokens",
+    "cost": "cost_usd",
     "errors": "error_count",
     "first_audio": "time_to_first_audio_p50_seconds",
     "model": "model",
@@ -26,8 +27,8 @@ SORTS: Final = {
 
 Sort = Literal[
     "opened_at", "-opened_at", "duration", "-duration", "events", "-events", "responses", "-responses", "turns",
-    "-turns", "interruptions", "-interruptions", "tokens", "-tokens", "errors", "-errors", "first_audio",
-    "-first_audio", "model", "-model", "status", "-status",
+    "-turns", "interruptions", "-interruptions", "tokens", "-tokens", "cost", "-cost", "errors", "-errors",
+    "first_audio", "-first_audio", "model", "-model", "status", "-status",
 ]  # fmt: skip
 
 
@@ -85,7 +86,7 @@ def list_sessions(
     condition, parameters = chosen.where()
     column = SORTS[sort.removeprefix("-")]
     order = "DESC" if sort.startswith("-") else "ASC"
-    total = catalog.query(f"SELECT count(*) FROM sessions s WHERE {condition}", parameters).item()
+    total = catalog.query(f"SELECT count(*) FROM stored.sessions s WHERE {condition}", parameters).item()
     frame = catalog.query(
         f"SELECT s.* FROM sessions s WHERE {condition} ORDER BY s.{column} {order} NULLS LAST, s.session_id DESC "
         "LIMIT ? OFFSET ?",
@@ -96,5 +97,5 @@ def list_sessions(
 
 def models(catalog: Queryable) -> list[str]:
     """The models that sessions used, in alphabetical order."""
-    frame = catalog.query("SELECT DISTINCT model FROM sessions WHERE model IS NOT NULL ORDER BY model")
+    frame = catalog.query("SELECT DISTINCT model FROM stored.sessions WHERE model IS NOT NULL ORDER BY model")
     return [str(name) for name in frame["model"]]

@@ -1,5 +1,8 @@
 # ruff: noqa: S608 - what is put into SQL are names and conditions of our own; what callers say are parameters
-"""Many sessions in sum, and over time."""
+"""Many sessions in sum, and over time.
+
+`stored.<table>` is a table without its costs, which are reckoned when they are read: it answers faster.
+"""
 
 from __future__ import annotations
 
@@ -32,15 +35,37 @@ _LATENCIES: Final = """
 _FIRST_AUDIO: Final = _LATENCIES.format(column="r.time_to_first_audio_seconds", name="first_audio")
 _VOICE_TO_VOICE: Final = _LATENCIES.format(column="r.voice_to_voice_seconds", name="voice_to_voice")
 
+_COST: Final = """
+    sum(cost_usd)::DOUBLE AS cost_usd,
+    count(*) FILTER (cost_usd IS NULL AND total_tokens IS NOT NULL) AS unpriced,
+    count(cost_usd) AS priced,
+    sum(cost_usd) FILTER (duration_seconds > 0)::DOUBLE
+        / nullif(sum(duration_seconds) FILTER (cost_usd IS NOT NULL AND duration_seconds > 0), 0) * 60
+        AS cost_per_minute_usd"""
+
+_TALK: Final = """
+    FROM (SELECT session_id, NULL AS cut FROM stored.responses WHERE NOT coalesce(out_of_band, false) AND audio_ms > 0
+          UNION ALL
+          SELECT session_id, concat(session_id, '/', coalesce(response_id, item_id, CAST(position AS VARCHAR)))
+          FROM stored.interruptions WHERE NOT coalesce(out_of_band, false))"""
+"""Spoken responses, whose `cut` is NULL, and interruptions, whose `cut` is the response that they cut into."""
+_SPOKEN: Final = "count(*) FILTER (cut IS NULL)"
+_INTERRUPTED: Final = "count(DISTINCT cut)"
+
 
 def overview(catalog: Queryable, since: datetime | None) -> dict[str, Any]:
-    """The totals of all sessions opened since then, or of all: sessions, tokens, latencies with their n."""
+    """The totals of all sessions opened since then, or of all: sessions, tokens, cost, latencies with their n.
+
+    `cost_usd` sums the sessions that have a price, `unpriced` counts those with usage and none; `cost_per_minute_usd`
+    is of the priced ones with times. `interrupted` and `spoken` are as in the aggregate `interruptions`.
+    """
     return records(
         catalog.query(
             f"""
             WITH chosen AS (SELECT * FROM sessions WHERE $1::TIMESTAMPTZ IS NULL OR opened_at >= $1::TIMESTAMPTZ),
             answered AS (SELECT {_FIRST_AUDIO}, {_VOICE_TO_VOICE}
-                FROM responses r SEMI JOIN chosen USING (session_id) WHERE NOT coalesce(r.out_of_band, false))
+                FROM stored.responses r SEMI JOIN chosen USING (session_id) WHERE NOT coalesce(r.out_of_band, false)),
+            talk AS ({_TALK} SEMI JOIN chosen USING (session_id))
             SELECT count(*) AS sessions, count(*) FILTER (status = 'running') AS live,
                    count(*) FILTER (opened_at IS NULL) AS untimed,
                    coalesce(sum(duration_seconds), 0.0) AS duration_seconds,
@@ -50,6 +75,8 @@ def overview(catalog: Queryable, since: datetime | None) -> dict[str, Any]:
                    coalesce(sum(error_count), 0)::BIGINT AS errors,
                    sum(input_tokens)::BIGINT AS input_tokens, sum(cached_tokens)::BIGINT AS cached_tokens,
                    sum(output_tokens)::BIGINT AS output_tokens, sum(total_tokens)::BIGINT AS total_tokens,
+                   {_COST},
+                   (SELECT {_INTERRUPTED} FROM talk) AS interrupted, (SELECT {_SPOKEN} FROM talk) AS spoken,
                    (SELECT answered FROM answered) AS latency
             FROM chosen
             """,
@@ -68,22 +95,37 @@ class Steps(NamedTuple):
 
 def steps(catalog: Queryable, since: datetime | None, now: datetime) -> Steps:
     """The steps of a chart from `since`, or from the first session, until `now`."""
-    first = since or catalog.query("SELECT min(opened_at) FROM sessions").item() or now
+    first = since or catalog.query("SELECT min(opened_at) FROM stored.sessions").item() or now
     start, end = first.timestamp(), now.timestamp()
     width = next((width for width in BUCKETS_SECONDS if end - start <= width * MOST_BUCKETS), BUCKETS_SECONDS[-1])
     return Steps(start // width * width, max(end, start + width), width)
 
 
 def sessions_over_time(catalog: Queryable, since: datetime | None, width: int) -> pl.DataFrame:
-    """Per step: `bucket` (Unix seconds), sessions, errors, interruptions, and tokens, cached ones apart."""
+    """Per step: `bucket` (Unix seconds), sessions, tokens, cached ones apart, and cost.
+
+    Costs (cost_usd, cost_per_minute_usd) are NULL where nothing has a price; `priced` and `unpriced` count sessions.
+    """
     return catalog.query(
         f"""
-        SELECT {_bucket("opened_at", width)} AS bucket, count(*) AS sessions,
-               sum(error_count)::BIGINT AS errors, sum(interruption_count)::BIGINT AS interruptions,
-               sum(response_count)::BIGINT AS responses,
+        SELECT {_bucket("opened_at", width)} AS bucket, count(*) AS sessions, {_COST},
                sum(input_tokens - coalesce(cached_tokens, 0))::BIGINT AS uncached_input_tokens,
                sum(cached_tokens)::BIGINT AS cached_input_tokens, sum(output_tokens)::BIGINT AS output_tokens
         FROM sessions WHERE opened_at IS NOT NULL AND ($1::TIMESTAMPTZ IS NULL OR opened_at >= $1::TIMESTAMPTZ)
+        GROUP BY bucket ORDER BY bucket
+        """,
+        [since],
+    )
+
+
+def interruptions_over_time(catalog: Queryable, since: datetime | None, width: int) -> pl.DataFrame:
+    """Per step: `bucket` (Unix seconds), interruptions, and how many of the spoken responses were interrupted."""
+    return catalog.query(
+        f"""
+        SELECT {_bucket("s.opened_at", width)} AS bucket, count(cut) AS interruptions,
+               {_INTERRUPTED} AS interrupted, {_SPOKEN} AS spoken
+        {_TALK} JOIN stored.sessions s USING (session_id)
+        WHERE s.opened_at IS NOT NULL AND ($1::TIMESTAMPTZ IS NULL OR s.opened_at >= $1::TIMESTAMPTZ)
         GROUP BY bucket ORDER BY bucket
         """,
         [since],
@@ -95,7 +137,7 @@ def latency_over_time(catalog: Queryable, since: datetime | None, width: int) ->
     return catalog.query(
         f"""
         SELECT {_bucket("s.opened_at", width)} AS bucket, {_FIRST_AUDIO}
-        FROM responses r JOIN sessions s USING (session_id)
+        FROM stored.responses r JOIN stored.sessions s USING (session_id)
         WHERE {_TIMED_RESPONSES} GROUP BY bucket ORDER BY bucket
         """,
         [since],
@@ -111,7 +153,7 @@ def latency_points(catalog: Queryable, since: datetime | None, most: int) -> pl.
         f"""
         SELECT epoch(s.opened_at) + coalesce(r.trigger_at_ns, r.created_at_ns, 0) / 1e9 AS at_seconds,
                r.time_to_first_audio_seconds AS seconds, r.session_id, r.response_no, r.created_position AS position
-        FROM responses r JOIN sessions s USING (session_id)
+        FROM stored.responses r JOIN stored.sessions s USING (session_id)
         WHERE {_TIMED_RESPONSES} AND r.time_to_first_audio_seconds IS NOT NULL
         QUALIFY count(*) OVER () <= {most} ORDER BY at_seconds
         """,

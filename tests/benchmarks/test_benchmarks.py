@@ -1,6 +1,8 @@
 """The harness itself, with the smallest numbers that make it do all of its work once."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -11,6 +13,7 @@ from benchmarks.build import Toolbox, prepare
 from benchmarks.evidence import check
 from benchmarks.goals import judge
 from benchmarks.load import Load, Traffic
+from benchmarks.pieces import together
 from benchmarks.processes import BenchmarkError, need
 from benchmarks.report import Report, tables, write_docs, write_json
 from benchmarks.workloads import Case, result_of
@@ -64,6 +67,23 @@ def test_a_case_becomes_tables_goals_and_json(bench: Bench, tmp_path: Path) -> N
     write_docs(report, docs)
     assert docs.read_text().startswith(f"a\n<!-- w1:begin -->\n{tables(report)['w1']}\n<!-- w1:end -->\nb")
     assert "| plain | HAProxy, tcp mode | not here | – | – | – |" in docs.read_text()
+    both = together([report, msgspec.structs.replace(report, command="y --json b.json")])
+    (merged,) = both.cases
+    assert (both.rounds, both.command) == (2, "x and the like, 2 pieces")
+    assert [(one.candidate, one.rounds, one.p50_us) for one in merged.figures] == [
+        (one.candidate, 2 * one.rounds, one.p50_us) for one in result.figures
+    ]
+    assert together([report]) is report
+
+
+def test_what_others_use_of_the_machine_is_seen(bench: Bench) -> None:
+    command = [sys.executable, "-c", "while True: pass"]
+    with subprocess.Popen(command) as other:
+        try:
+            measure = bench.measure("direct", Traffic("pingpong", 1, 0.4, warmup=0.1))
+        finally:
+            other.kill()
+    assert measure.others_share > 0.05
 
 
 def test_messages_that_are_not_on_record_are_counted(bench: Bench) -> None:
