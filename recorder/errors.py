@@ -173,6 +173,17 @@ class ObjectGoneError(ObjectStoreError):
         self.name = name
 
 
+class DamagedObjectError(ObjectStoreError):
+    """An object is not what its manifest says."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"{address} is damaged: its content is not what its manifest says",
+            hint="`recorder verify` checks a store.",
+        )
+        self.address = address
+
+
 class CacheTooSmallError(StoreError):
     """A query needs more data files of an object store than the cache may hold."""
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from recorder import __version__
-from recorder.errors import DamagedManifestError, StoreError
+from recorder.errors import DamagedManifestError, StoreError, UsageError
 from recorder.pipeline import replace
 from recorder.pipeline.commit import opened_at_ns
 from recorder.pipeline.rebuild import with_new_rows
@@ -29,6 +29,7 @@ from recorder.store.journal import list_journals
 from recorder.store.manifests import Manifest
 from recorder.store.schema import FORMAT_VERSION
 from recorder.store.segments import SegmentFile
+from recorder.store.workspace import remote_of
 
 _DATA: Final = frozenset({"events", "appends", "parts", "audio"})
 
@@ -59,8 +60,14 @@ def repair(data_dir: Path) -> RepairReport:
 
     Raises:
         StoreError: there is no such directory, or a newer version wrote something in it.
+        UsageError: it is an object store.
     """
     layout.require(data_dir)
+    if remote_of(data_dir) is not None:
+        raise UsageError(
+            "object stores cannot be repaired in place",
+            hint="Copy the bucket to a directory, repair that, and bring it back; or restore an earlier version.",
+        )
     layout.create(data_dir)
     report = RepairReport()
     with layout.rewriting(data_dir):

@@ -16,11 +16,19 @@ import msgspec
 
 from recorder.analytics.engine import run_checks, run_models
 from recorder.analytics.registry import stored_models
-from recorder.errors import AudioRemovedError, DamagedManifestError, NewerFormatError, StoreError
+from recorder.errors import (
+    AudioRemovedError,
+    DamagedManifestError,
+    DamagedObjectError,
+    NewerFormatError,
+    ObjectGoneError,
+    StoreError,
+)
 from recorder.pipeline.prune import AUDIO_REMOVED
 from recorder.store import layout, manifests, segments
 from recorder.store.journal import journal_directory, list_journals, read_journal
 from recorder.store.manifests import Manifest
+from recorder.store.workspace import remote_of
 
 Progress = Callable[[int, int], None]
 Kind = Literal[
@@ -94,9 +102,12 @@ def verify(data_dir: Path, *, quick: bool = False, progress: Progress | None = N
         progress: told after each manifest.
 
     Raises:
-        StoreError: there is no such directory.
+        StoreError: there is no such directory; or the object store is away.
     """
     layout.require(data_dir)
+    remote = remote_of(data_dir)
+    if remote is not None:
+        remote.pull()
     places: list[_Place] = []
     for path in _manifest_files(data_dir):
         try:
@@ -160,12 +171,18 @@ def _of_manifest(data_dir: Path, place: _Place, *, quick: bool) -> Iterator[Prob
 def damaged_files(data_dir: Path, manifest: Manifest) -> Iterator[Problem]:
     """A manifest's data files that are missing, or not as it says."""
     ids = tuple(islice(manifest.sessions, _MOST_NAMED))
+    remote = remote_of(data_dir)
     for file in manifest.files:
         path = data_dir / file.path
         try:
+            if remote is not None:
+                remote.ensure([file])
             size, digest = path.stat().st_size, segments.digest(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, ObjectGoneError):
             yield Problem("file_missing", file.path, ids, "it is missing")
+            continue
+        except DamagedObjectError:
+            yield Problem("file_damaged", file.path, ids, "its content is not what was written")
             continue
         except OSError as error:
             yield Problem("file_damaged", file.path, ids, f"it cannot be read: {error.strerror}")

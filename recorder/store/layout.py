@@ -180,16 +180,17 @@ def rewriting(data_dir: Path, *, wait: bool = True) -> Iterator[None]:
 
     Raises:
         BlockingIOError: somebody else is at it, and not to `wait`.
-        StoreError: the object store is away.
+        StoreError: the object store is away, or another machine is at it.
     """
     from recorder.store.workspace import remote_of  # noqa: PLC0415 - workspaces are laid out as this module says
 
     with _flock(data_dir / "rewrite.lock", 0 if wait else fcntl.LOCK_NB):
         remote = remote_of(data_dir)
-        if remote is not None:
-            remote.pull()
-            remote.push()
-        yield
+        if remote is None:
+            yield
+            return
+        with remote.rewriting():
+            yield
 
 
 @contextmanager

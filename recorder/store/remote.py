@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import platform
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +23,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
-from recorder.errors import CacheTooSmallError, ObjectGoneError, StoreError
+import msgspec
+
+from recorder.errors import CacheTooSmallError, DamagedObjectError, ObjectGoneError, StoreError
 from recorder.store import layout, manifests
 from recorder.store.manifests import Manifest, ManifestCache
 from recorder.store.objects import Bucket
@@ -41,11 +44,21 @@ _USED_SECONDS: Final = 60.0  # how exactly the time of use is kept
 _THREADS: Final = 16
 _BATCH: Final = 64
 _MANIFESTS: Final = "manifests/"
+_LEASE: Final = "rewrite.lease"
+LEASE_SECONDS: Final = 3600.0
+"""For how long one machine keeps others from compacting and the like, if it is killed at that."""
 
 Progress = Callable[[int, int], None]
 """Called with how many files are fetched, and of how many."""
 
 _T = TypeVar("_T")
+
+
+class _Lease(msgspec.Struct):
+    """Who rewrites the store, and until when: Unix time in seconds."""
+
+    holder: str
+    until: float
 
 
 class Mirror:
@@ -177,6 +190,8 @@ class Mirror:
                     progress(pushed, len(pending))
             if alone:
                 self._drop_parts()
+        if pushed:
+            self._evict(0)
         return pushed
 
     @contextmanager
@@ -225,6 +240,34 @@ class Mirror:
         named = {file.path for each in everything if each.part is None for file in each.files}
         parts = [each for each in everything if each.part is not None and each.name in replaced]
         self.drop([part for part in parts if {file.path for file in part.files} <= named], files=())
+
+    @contextmanager
+    def rewriting(self) -> Iterator[None]:
+        """Be level with the bucket, and the only machine that replaces manifests there: two would do so twice.
+
+        Raises:
+            StoreError: another one is at it, or the bucket is away.
+        """
+        lease = msgspec.json.encode(_Lease(self._holder, time.time() + LEASE_SECONDS))
+        if not self.bucket.create(_LEASE, lease):
+            with contextlib.suppress(ObjectGoneError, msgspec.MsgspecError):
+                held = msgspec.json.decode(self.bucket.get(_LEASE), type=_Lease)
+                if held.holder != self._holder and held.until > time.time():
+                    raise StoreError(
+                        f"{held.holder} is compacting, pruning or erasing in {self.bucket.url}",
+                        hint=f"Try again when it has ended. If it was killed, remove the object {_LEASE}.",
+                    )
+            self.bucket.overwrite(_LEASE, lease)
+        try:
+            self.pull()
+            self.push()
+            yield
+        finally:
+            self.bucket.delete([_LEASE])
+
+    @property
+    def _holder(self) -> str:
+        return f"{platform.node()}:{self.data_dir}"
 
     def drop(self, gone: Sequence[Manifest], files: Iterable[str]) -> None:
         """Remove data files, then manifests, from the bucket.
@@ -287,10 +330,7 @@ class Mirror:
         with self._new_file(self.data_dir / file.path) as temporary, temporary.open("wb") as target:
             digest = self.bucket.fetch(file.path, target)
             if digest != file.sha256:
-                raise StoreError(
-                    f"{self.bucket.url}/{file.path} is damaged: its content is not what its manifest says",
-                    hint="`recorder verify` checks a store.",
-                )
+                raise DamagedObjectError(f"{self.bucket.url}/{file.path}")
             target.flush()
             os.fsync(target.fileno())
 

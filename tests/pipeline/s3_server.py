@@ -65,7 +65,8 @@ def s3_server(room: Path) -> Iterator[str]:
 
 
 Fault = Callable[[str, str], str | None]
-"""Method and path of a request → "503"; "cut": no answer; "lost": it is carried out, and no answer; "slow"; or None."""
+"""Method and path of a request → "503"; "cut": no answer; "half" of one; "lost": it is carried out, and no answer;
+"slow": no answer in time; or None."""
 
 
 class FaultyProxy:
@@ -139,15 +140,10 @@ def _handler(proxy: FaultyProxy, target: str) -> type[BaseHTTPRequestHandler]:
             self.send_response(answer.status)
             for name, value in answer.getheaders():
                 if name.lower() not in {"connection", "transfer-encoding", "date", "server"}:
-                    if name.lower() != "content-length" or self.command == "HEAD":
-                        self.send_header(name, value)
-            if self.command != "HEAD":
-                self.send_header("Content-Length", str(len(content)))
+                    self.send_header(name, value)
             self.send_header("Connection", "close")
             self.end_headers()
-            cut = len(content) // 2 if fault == "half" else len(content)
-            if self.command != "HEAD":
-                self.wfile.write(content[:cut])
+            self.wfile.write(content[: len(content) // 2] if fault == "half" else content)
 
         do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _pass_on  # noqa: N815 - the base class's names
 

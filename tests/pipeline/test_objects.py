@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import obstore
 import pytest
@@ -19,7 +23,8 @@ from recorder.pipeline.compact import compact
 from recorder.pipeline.erase import erase
 from recorder.pipeline.seal import seal_all
 from recorder.pipeline.upload import Uploader
-from recorder.store import manifests, workspace
+from recorder.pipeline.verify import verify
+from recorder.store import layout, manifests, workspace
 from recorder.store.counters import ERROR, NOT_UPLOADED, Counters
 from recorder.store.remote import Mirror
 from recorder.store.workspace import remote_of, resolve
@@ -182,9 +187,10 @@ def test_a_crash_between_data_and_manifest_shows_nothing_and_loses_nothing(
 ) -> None:
     here, there = opened("a"), opened("b")
     (one,) = sealed(here, 1)
-    with monkeypatch.context() as crash, pytest.raises(KeyboardInterrupt):
-        crash.setattr(Mirror, "_push_manifest", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        remote(here).push()
+    with monkeypatch.context() as crash:
+        crash.setattr(Mirror, "_push_manifest", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            remote(here).push()
     assert names(here, "segments/")
     assert not names(here, "manifests/")
     assert remote(here).push() == 1
@@ -204,6 +210,8 @@ def test_damage_in_the_bucket_is_found(opened: _Open) -> None:
     with Catalog(there) as catalog, pytest.raises(StoreError, match="is damaged"):
         catalog.query("SELECT count(*) FROM events")
     assert not (there / file.path).exists()
+    assert [(problem.kind, problem.file) for problem in verify(there)] == [("file_damaged", file.path)]
+    assert not list(verify(here))
 
 
 def test_parts_of_a_running_session_are_there_before_its_end(opened: _Open) -> None:
@@ -212,7 +220,7 @@ def test_parts_of_a_running_session_are_there_before_its_end(opened: _Open) -> N
     seal_all(here)
     remote(here).push()
     with Catalog(there) as catalog:
-        assert catalog.query("SELECT count(*) FROM events").item() == 8
+        assert catalog.query("SELECT count(*) FROM events").item() == 9
         assert catalog.query("SELECT count(*) FROM sessions").item() == 1
     journal.server({"type": "session.updated"}).closed()
     seal_all(here)
@@ -220,7 +228,7 @@ def test_parts_of_a_running_session_are_there_before_its_end(opened: _Open) -> N
     assert len(names(here, "manifests/")) == 1
     with Catalog(there) as catalog:
         assert messages(there, journal.session_id) == messages(here, journal.session_id)
-        assert catalog.query("SELECT count(*) FROM events").item() == 10
+        assert catalog.query("SELECT count(*) FROM events").item() == 11
     assert len(list(there.glob("manifests/*/*.json"))) == 1
 
 
@@ -245,6 +253,17 @@ def test_compaction_and_erasure_leave_nothing_in_the_bucket_nor_in_any_cache(ope
     assert not found(words(two, 2), bucket, recording, maintaining, reading)
     assert [row[0] for row in rows(reading, "sessions")[0]] == [one, three]
     assert messages(reading, three) == messages(recording, three)
+
+
+def test_two_machines_do_not_rewrite_at_once(opened: _Open) -> None:
+    here, there = opened("a"), opened("b")
+    sealed(here, 1, 2)
+    with layout.rewriting(here), pytest.raises(StoreError, match="is compacting") as error:
+        compact(there)
+    assert "rewrite.lease" in error.value.hint
+    remote(here).bucket.create("rewrite.lease", b'{"holder":"gone","until":1}')
+    assert compact(there).days[0].sessions == 2
+    assert not {name for name in names(here) if "lease" in name}
 
 
 def test_an_erased_session_that_never_ended(opened: _Open) -> None:
@@ -305,6 +324,22 @@ def test_a_bucket_that_is_away_loses_nothing(
     uploader.stop(5)
     assert not mirror.pending()
     assert len(names(here, "manifests/")) == 1
+
+
+def test_the_command_line_takes_urls_everywhere(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = str(Path(sys.executable).with_name("recorder"))
+
+    def run(machine: str, *arguments: str) -> str:
+        environment = {**os.environ, "RECORDER_CACHE_DIR": str(tmp_path / machine), "RECORDER_DATA": url}
+        done = subprocess.run([program, *arguments], env=environment, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    recording = tmp_path / "talk.jsonl"
+    recording.write_text('{"dir": "client", "event": {"type": "response.create"}}\n')
+    session_id = json.loads(run("a", "import", str(recording), "--json"))[0]["session_id"]
+    assert json.loads(run("b", "query", "--json", "SELECT session_id FROM sessions")) == [{"session_id": session_id}]
+    run("b", "erase", "last", "--yes")
+    assert json.loads(run("a", "sessions", "--json")) == []
 
 
 def test_a_bucket_that_is_away_is_said_without_secrets(
