@@ -22,7 +22,7 @@ import polars as pl
 import pyarrow as pa
 
 from recorder.analytics import drift
-from recorder.analytics.prices import Price
+from recorder.analytics.prices import Price, PriceRange, price_ranges
 from recorder.analytics.registry import Model, ModelError, built_in_models, shown_models, stored_models
 from recorder.analytics.rules import Rule, RuleError
 from recorder.analytics.sandbox import objection, relations
@@ -178,10 +178,11 @@ class Engine:
         with self._cursor() as cursor:
             cursor.register("incoming", _event_types())
             cursor.execute("CREATE TABLE event_types AS FROM incoming")
-            cursor.register("incoming", _price_rows(prices))
-            cursor.execute("CREATE TABLE prices AS FROM incoming")
             cursor.execute("CREATE SCHEMA live")
             cursor.execute("CREATE SCHEMA stored")
+            for table, rows in (("prices", _price_rows(prices)), ("stored.price_ranges", _price_ranges(prices))):
+                cursor.register("incoming", rows)
+                cursor.execute(f"CREATE TABLE {table} AS FROM incoming")
             for data_set, columns in self._columns.items():
                 typed = ", ".join(f"CAST(NULL AS {kind}) AS {_name(name)}" for name, kind in columns.items())
                 cursor.execute(f"CREATE TABLE {_live(data_set)} AS SELECT {typed} LIMIT 0")
@@ -405,6 +406,19 @@ def _price_rows(prices: Sequence[Price]) -> pa.Table:
         {
             name: pa.array([getattr(price, name) for price in prices], kinds.get(name, pa.decimal128(18, 6)))
             for name in Price.__struct_fields__
+        }
+    )
+
+
+def _price_ranges(prices: Sequence[Price]) -> pa.Table:
+    """The relation `stored.price_ranges`: amounts as whole numbers."""
+    kinds = dict.fromkeys(("first_name", "end_name", "billed_by", "price_model", "price_source"), pa.string())
+    kinds |= dict.fromkeys(("first_day", "end_day", "price_valid_from"), pa.date32())
+    ranges = list(price_ranges(prices))
+    return pa.table(
+        {
+            name: pa.array([getattr(one, name) for one in ranges], kinds.get(name, pa.int64()))
+            for name in PriceRange.__struct_fields__
         }
     )
 

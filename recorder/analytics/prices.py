@@ -1,16 +1,18 @@
 """What models cost: prices as data, from `genai-prices` and from a file of the user's own.
 
-SQL sees them as the relation `prices`; which of them holds for a model on a day is decided there (`sql/costs`), so that
-history is repriced by reading it again.
+SQL sees them as the relation `prices`, and, worked out so that a plain join finds the one that holds for a model on a
+day, as `stored.price_ranges`. Nothing that is stored depends on them, so history is repriced by reading it again.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from decimal import Decimal
 from functools import cache
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -71,6 +73,11 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     output_audio_usd: Decimal | None = None
     hour_usd: Decimal | None = None
 
+    @property
+    def since(self) -> date:
+        """The first day on which it holds."""
+        return self.valid_from or date.min
+
     def fits(self, model: str) -> bool:
         """Whether it is a price of the model, by its name alone."""
         name = model.lower()
@@ -101,11 +108,82 @@ def known_prices(file: Path | None = None) -> tuple[Price, ...]:
 
 
 def price_of(prices: Iterable[Price], model: str, day: date) -> Price | None:
-    """The price that holds for a model on a day, or None: what `sql/costs` decides for many at once."""
-    fitting = [price for price in prices if price.fits(model) and (price.valid_from is None or price.valid_from <= day)]
-    return min(
-        fitting, key=lambda price: (price.rank, -(price.valid_from or date.min).toordinal(), price.model), default=None
-    )
+    """The price that holds for a model on a day, or None."""
+    return _holding([price for price in prices if price.fits(model)], day)
+
+
+def _holding(fitting: Iterable[Price], day: date) -> Price | None:
+    begun = [price for price in fitting if price.since <= day]
+    return min(begun, key=lambda price: (price.rank, -price.since.toordinal()), default=None)
+
+
+class PriceRange(msgspec.Struct, frozen=True):
+    """What names from `first_name` up to, without, `end_name` cost from `first_day` up to, without, `end_day`.
+
+    No two of the same `billed_by` overlap. Amounts are whole micro-dollars per million tokens, which is pico-dollars a
+    token, or per hour.
+    """
+
+    first_name: str
+    end_name: str
+    first_day: date
+    end_day: date
+    billed_by: str
+    price_model: str
+    price_source: str
+    price_valid_from: date | None
+    input_text: int | None = None
+    input_audio: int | None = None
+    input_image: int | None = None
+    cached_text: int | None = None
+    cached_audio: int | None = None
+    cached_image: int | None = None
+    output_text: int | None = None
+    output_audio: int | None = None
+    hour: int | None = None
+
+
+def price_ranges(prices: Sequence[Price]) -> Iterator[PriceRange]:
+    """The prices as ranges of names and days, so that whichever holds is found by comparing.
+
+    Names and beginnings of names are ranges of all names in order; between two neighbouring ends of such ranges, the
+    same prices fit everywhere. So with days.
+    """
+    by_name: dict[str, list[Price]] = {}
+    for price in prices:
+        by_name.setdefault(price.model, []).append(price)
+    cuts = sorted({end for name in by_name for end in _range(name)})
+    for first, end in pairwise(cuts):
+        beginnings = (f"{first[:length]}*" for length in range(len(first) + 1))
+        fitting = [price for name in (first, *beginnings) for price in by_name.get(name, ())]
+        days = [*sorted({price.since for price in fitting}), date.max]
+        for first_day, end_day in pairwise(days):
+            holding = _holding(fitting, first_day)
+            assert holding is not None
+            yield from _piece((first, end), (first_day, end_day), holding)
+
+
+def _range(name: str) -> tuple[str, str]:
+    """The first name that fits, and the first behind them all."""
+    if not name.endswith("*"):
+        return name, f"{name}\0"
+    beginning = name[:-1]
+    return beginning, beginning[:-1] + chr(ord(beginning[-1]) + 1) if beginning else chr(sys.maxunicode)
+
+
+def _piece(names: tuple[str, str], days: tuple[date, date], price: Price) -> Iterator[PriceRange]:
+    common = (*names, *days)
+    origin = (price.model, price.source, price.valid_from)
+    micro: dict[str, Any] = {
+        name.removesuffix("_usd"): int(amount * 1_000_000)
+        for name in (*(f"{kind}_usd" for kind in TOKEN_KINDS), "hour_usd")
+        if (amount := getattr(price, name)) is not None
+    }
+    hour = micro.pop("hour", None)
+    if micro:
+        yield PriceRange(*common, "tokens", *origin, **micro)
+    if hour is not None:
+        yield PriceRange(*common, "seconds", *origin, hour=hour)
 
 
 @cache

@@ -47,12 +47,14 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         type: DuckDB's name of the type.
         description: what the value means; says when it is NULL.
         unit: s, ms, ns, tokens, …; "" for what has none.
+        formula: of an added column that `added.sql` does not give: SQL over `stored_rows` and `added_rows`.
     """
 
     name: str
     type: str
     description: str
     unit: str = ""
+    formula: str = ""
 
 
 class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -215,7 +215,7 @@ def test_columns_that_nobody_asks_for_cost_nothing(ask: Ask, build: Build) -> No
 
 
 def test_what_a_lost_cache_costs(ask: Ask) -> None:
-    """384 text and 60 audio and 4 image tokens were cached, then 64 text: 320 × 3.6 + 60 × 31.6 + 4 × 4.5 millionths."""
+    """Cached were 384 of text, 60 of audio, 4 of images, then 64 of text: 320 × 3.6 + 60 × 31.6 + 4 × 4.5."""
     cold = json.loads(json.dumps(USAGE))
     cold["input_token_details"] |= {"cached_tokens": 64, "cached_tokens_details": {"text_tokens": 64}}
     created = [{"type": "response.created", "response": {"id": f"r{n}"}} for n in range(4)]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from genai_prices import Usage, calc_price
 
-from recorder.analytics.prices import TOKEN_KINDS, Price, built_in_prices, known_prices, price_of
+from recorder.analytics.prices import TOKEN_KINDS, Price, built_in_prices, known_prices, price_of, price_ranges
 from recorder.errors import UsageError
 
 DAY = date(2026, 9, 1)
@@ -177,3 +177,35 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match="binary"):
         known_prices(tmp_path / "binary")
+
+
+def test_ranges_give_what_a_search_gives(tmp_path: Path) -> None:
+    """Names between, at and beyond all beginnings and ends, on the days before and after all changes."""
+    entries = "".join(
+        f"[[price]]\nmodel = {name!r}\nvalid_from = 2026-0{month}-01\noutput_text = {month}\nper_hour = {number}\n"
+        for number, (name, month) in enumerate(
+            [("a*", 1), ("a*", 3), ("a-b", 2), ("a-b*", 4), ("a-b-c", 1), ("é*", 2), ("gpt-realtime", 9)]
+        )
+    )
+    prices = known_prices(_file(tmp_path, entries))
+    ranges = list(price_ranges(prices))
+    names = {price.model.rstrip("*") + end for price in prices for end in ("", "\0", " ", "-b", "zz")} | {
+        "",
+        "\U0010ffff",
+    }
+    for day in (date(2025, 12, 31), *(date(2026, month, 1) for month in range(1, 10))):
+        for name in names:
+            found = [
+                one
+                for one in ranges
+                if one.billed_by == "seconds"
+                and one.first_name <= name < one.end_name
+                and one.first_day <= day < one.end_day
+            ]
+            price = price_of(prices, name, day)
+            if price is None or price.hour_usd is None:
+                assert found == [], (name, day)
+            else:
+                assert [(one.price_model, one.hour) for one in found] == [
+                    (price.model, int(price.hour_usd * 1_000_000))
+                ]

@@ -1,9 +1,6 @@
 -- A sum with an unknown part is unknown.
 SELECT
-  costs.session_id,
-  CASE WHEN count(*) = count(costs.cost_usd) THEN sum(costs.cost_usd) END AS cost_usd,
-  CASE WHEN count(*) = count(costs.cost_usd)
-    THEN CAST(sum(costs.cost_usd) AS DOUBLE) / nullif(max(lengths.duration_seconds) / 60, 0) END AS cost_per_minute_usd
-FROM costs
-JOIN stored.sessions AS lengths ON lengths.session_id = costs.session_id
-GROUP BY costs.session_id
+  session_id,
+  CASE WHEN count(*) = count(cost_pusd) THEN CAST(sum(cost_pusd) AS DECIMAL(24, 0)) * 0.000000000001 END AS cost_usd
+FROM cost_parts
+GROUP BY session_id

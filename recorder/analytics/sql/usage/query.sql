@@ -95,6 +95,7 @@ SELECT
       THEN coalesce(session_configs.transcription_model,
         CASE WHEN session_configs.session_type = 'transcription' THEN session_configs.model END)
     ELSE coalesce(asked.model, session_configs.model) END AS model,
+  session_spans.date,
   asked.position,
   asked.recorded_at,
   asked.at_ns,
@@ -121,6 +122,7 @@ SELECT
   coalesce(asked.rest <> 0, false) AS cached_split_estimated,
   asked.seconds_estimated
 FROM asked
+JOIN session_spans ON session_spans.session_id = asked.session_id
 LEFT JOIN response_triggers
   ON response_triggers.session_id = asked.session_id AND response_triggers.response_no = asked.response_no
 ASOF LEFT JOIN session_configs
