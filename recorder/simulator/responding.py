@@ -88,10 +88,10 @@ class Responding:
             EventRefusedError: nothing to cancel.
         """
         run = self.active if response_id is None else self._running.get(response_id)
+        if run is None or not run.truth.out_of_band:  # what is done may still play: its listener wants no more of it
+            self._connection.barge_ins.cut("client", stops_playback=True)
         if run is None:
             raise EventRefusedError("response_cancel_not_active", "Cancellation failed: no active response found")
-        if not run.truth.out_of_band:
-            self._connection.barge_ins.cut("client", stops_playback=True)
         run.stop("client_cancelled")
 
     def interrupt(self) -> None:

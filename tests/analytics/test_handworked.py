@@ -78,7 +78,7 @@ def _wanted(column: str, value: object) -> object:
 @pytest.mark.parametrize(("case", "table"), CHECKS, ids=["-".join(check) for check in CHECKS])
 def test_the_model_gives_what_was_worked_by_hand(engine: Engine, case: str, table: str) -> None:
     order = ", ".join(shown_models()[table].key)
-    rows = engine.query(f"SELECT * FROM {table} WHERE session_id = ? ORDER BY {order}", [case]).to_dicts()  # noqa: S608 (own names)
+    rows = engine.query(f"SELECT * FROM {table} WHERE session_id = ? ORDER BY {order}", [case]).to_dicts()
     expected = EXPECTED[case][table]
     found = [{name: _found(row[name]) for name in want} for want, row in zip(expected, rows, strict=False)]
     assert found == [{name: _wanted(name, value) for name, value in want.items()} for want in expected]

@@ -52,11 +52,26 @@ guessed AS (
   FROM errors
   ANTI JOIN exact ON exact.session_id = errors.session_id AND exact.error_position = errors.position
 ),
+-- The server's own attempt to answer a voice can be refused as well: a response.create that had its response before the
+-- voice was committed is not what the error speaks of.
+own_attempts AS (
+  SELECT guessed.session_id, guessed.position, created.position AS created_position
+  FROM guessed
+  ASOF JOIN (
+    FROM wire_events WHERE direction = 'server' AND type = 'input_audio_buffer.committed'
+  ) AS committed ON committed.session_id = guessed.session_id AND committed.position < guessed.position
+  ASOF JOIN (
+    FROM wire_events WHERE direction = 'server' AND type = 'response.created'
+  ) AS created ON created.session_id = guessed.session_id AND created.position < committed.position
+  WHERE guessed.code = 'conversation_already_has_active_response'
+),
 told AS (
   SELECT guessed.session_id, guessed.position AS error_position, kinds.position, kinds.type
   FROM guessed
+  LEFT JOIN own_attempts ON own_attempts.session_id = guessed.session_id AND own_attempts.position = guessed.position
   ASOF JOIN (FROM sent UNION ALL FROM appends) AS kinds
     ON kinds.session_id = guessed.session_id AND kinds.type = guessed.cause_type AND kinds.position < guessed.position
+  WHERE coalesce(kinds.position > own_attempts.created_position, true)
 ),
 likely AS (
   SELECT guessed.session_id, guessed.position AS error_position, sent.position, sent.type
