@@ -81,5 +81,5 @@ def create_app(
     for routes in (sessions, audio, findings, stats, aggregates):
         app.include_router(routes.router(store))
     app.include_router(health.router())
-    dashboards.mount(app, store.catalog, data_dir)
+    dashboards.mount(app, store.catalog, data_dir, store.rules)
     return app

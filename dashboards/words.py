@@ -193,6 +193,7 @@ RESPONSE_COLUMNS: Final = (
     "Audio",
     "Input",
     "Cached",
+    "Share",
     "Output",
     "Cost",
 )

@@ -129,6 +129,59 @@ def typed(opened: datetime | None, server_id: str) -> Recording:
     return talk
 
 
+def troubled(opened: datetime | None) -> Recording:
+    """Two answers and much that goes wrong: stalls, a lost cache, dropped turns, an error, tools, a transcription."""
+    talk = Recording(opened)
+    talk.server(0, "session.created", session={"id": "sess_troubled", "type": "realtime", "model": "gpt-realtime"})
+    tools = {"id": "item_m", "type": "mcp_list_tools", "server_label": "<b>docs</b>"}
+    talk.server(5, "conversation.item.added", item=tools)
+    talk.server(5, "mcp_list_tools.in_progress", item_id="item_m")
+    talk.server(40, "mcp_list_tools.failed", item_id="item_m")
+    said = {"id": "item_u", "type": "message", "role": "user"}
+    talk.client(10, "conversation.item.create", item={**said, "content": [{"type": "input_text", "text": "Hello"}]})
+    talk.server(5, "conversation.item.added", item={**said, "status": "completed", "content": []})
+    unheard = {"type": "transcription_error", "code": "unintelligible", "message": "<i>no words</i>"}
+    failed = "conversation.item.input_audio_transcription.failed"
+    talk.server(5, failed, item_id="item_u", content_index=0, error=unheard)
+    for number, (read, cached) in enumerate(((4000, 3200), (900, 64)), 1):
+        answer(talk, number, read, cached)
+    talk.client(20, "conversation.item.delete", event_id="evt_mine", item_id="item_nowhere")
+    error = {"type": "invalid_request_error", "code": "item_not_found", "message": "<h1>no such item</h1>"}
+    talk.server(10, "error", error={**error, "event_id": "evt_mine", "param": "item_id"})
+    limit = {"name": "tokens", "limit": 1000, "remaining": 40, "reset_seconds": 60}
+    talk.server(5, "rate_limits.updated", rate_limits=[limit])
+    talk.close(100)
+    return talk
+
+
+def answer(talk: Recording, number: int, read: int, cached: int) -> None:
+    """A response that stalls for 0.9 s, asks for a tool that is never run, and tells what it read."""
+    response, item = f"resp_{number}", f"item_{number}"
+    talk.client(20, "response.create")
+    talk.server(10, "response.created", response={"id": response, "status": "in_progress", "output": []})
+    message = {"id": item, "type": "message", "role": "assistant", "status": "in_progress", "content": []}
+    talk.server(10, "response.output_item.added", response_id=response, output_index=0, item=message)
+    talk.server(1, "conversation.item.added", item=message)
+    where = {"response_id": response, "item_id": item, "output_index": 0, "content_index": 0}
+    for wait in (200, 1000, 50):
+        talk.server(wait, "response.output_audio.delta", **where, delta=PCM_100_MS)
+    call = {"id": f"item_f{number}", "type": "function_call", "name": "book", "call_id": f"call_{number}"}
+    asked = {"response_id": response, "output_index": 1}
+    talk.server(5, "response.output_item.added", **asked, item={**call, "arguments": ""})
+    talk.server(1, "conversation.item.added", item={**call, "arguments": ""})
+    asked |= {"item_id": call["id"], "call_id": call["call_id"]}
+    talk.server(5, "response.function_call_arguments.done", **asked, arguments='{"day": ')
+    usage = {
+        "total_tokens": read + 50, "input_tokens": read, "output_tokens": 50,
+        "input_token_details": {
+            "cached_tokens": cached, "text_tokens": read, "audio_tokens": 0,
+            "cached_tokens_details": {"text_tokens": cached, "audio_tokens": 0},
+        },
+        "output_token_details": {"text_tokens": 20, "audio_tokens": 30},
+    }  # fmt: skip
+    talk.server(5, "response.done", response={"id": response, "status": "completed", "output": [], "usage": usage})
+
+
 @dataclass(frozen=True, slots=True)
 class SampleStore:
     """A store and the sessions in it, by what they are for."""
@@ -195,6 +248,14 @@ def sample_store(tmp_path_factory: pytest.TempPathFactory) -> SampleStore:
         "untimed": voice(None, "sess_untimed", "gpt-realtime-mini"),
     }
     return SampleStore(folder / "data", **import_recordings(folder / "data", folder, recordings))
+
+
+@pytest.fixture(scope="session")
+def troubled_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of one session with much to find in it."""
+    folder = tmp_path_factory.mktemp("troubled_store")
+    import_recordings(folder / "data", folder, {"troubled": troubled(datetime.now(UTC) - timedelta(minutes=5))})
+    return folder / "data"
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ _ERROR: Final = _Kind(words.MARK_ERROR, "server", 0.08, "diamond", 11, "bad")
 _INTERRUPTION: Final = _Kind(words.MARK_INTERRUPTION, "assistant", 0.42, "triangle-down", 12, "interruption")
 _STALL: Final = _Kind(words.MARK_STALL, "assistant", -0.26, "hourglass", 11, "warning")
 _DROPPED: Final = _Kind(words.MARK_DROPPED, "responses", 0.36, "x", 9, "bad")
-_CACHE_LOST: Final = _Kind(words.MARK_CACHE_LOST, "responses", 0.36, "square-open", 8, "warning-text")
+_CACHE_LOST: Final = _Kind(words.MARK_CACHE_LOST, "responses", 0.36, "square-open", 14, "warning-text")
 
 
 def draw(

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from dashboards import words
 from dashboards.figures import over_time
 from dashboards.figures.base import as_json, plain, plotly_script, styled
-from dashboards.figures.timeline import LANES, TimelineRows, timeline
+from dashboards.figures.rows import TimelineRows
+from dashboards.figures.timeline import LANES, timeline
 from dashboards.queries import Steps
 
 STEPS = Steps(1_000_000.0, 1_007_200.0, 3600)
@@ -46,8 +47,9 @@ def test_sessions_are_bars_at_their_bucket() -> None:
 
 @pytest.mark.parametrize(("counts", "whole"), [([], True), ([0], True), ([2, 1], True), ([5], True), ([3, 6], False)])
 def test_few_things_are_counted_in_whole_numbers(counts: list[int], whole: bool) -> None:
-    schema = {"bucket": pl.Int64, "interruptions": pl.Int64}
-    rows = pl.DataFrame({"bucket": list(range(len(counts))), "interruptions": counts}, schema=schema)
+    columns = ("bucket", "interruptions", "interrupted", "spoken")
+    numbers = [(step, n, n, 2 * n) for step, n in enumerate(counts)]
+    rows = pl.DataFrame(numbers, schema=dict.fromkeys(columns, pl.Int64), orient="row")
     axis = json.loads(as_json(over_time.interruptions(rows, STEPS, "light")))["layout"]["yaxis"]
     assert (axis.get("dtick") == 1) == whole
     assert not whole or axis["range"][1] >= max([1, *counts])
@@ -84,9 +86,29 @@ def test_percentiles_without_enough_samples_are_gaps_not_zeros() -> None:
 
 
 def test_charts_of_nothing_are_empty_axes() -> None:
-    rows = pl.DataFrame(schema={"bucket": pl.Int64, "sessions": pl.Int64, "interruptions": pl.Int64})
+    columns = ("bucket", "sessions", "interruptions", "interrupted", "spoken", "priced", "unpriced")
+    rows = pl.DataFrame(schema=dict.fromkeys((*columns, "cost_usd", "cost_per_minute_usd"), pl.Int64))
     assert traces(over_time.sessions(rows, STEPS, "light"))["Sessions"]["x"] == []
     assert traces(over_time.interruptions(rows, STEPS, "light"))["Interruptions"]["y"] == []
+    assert traces(over_time.cost(rows, STEPS, "light"))[words.CHART_COST]["y"] == []
+    assert traces(over_time.cost_per_minute(rows, STEPS, "light"))[words.CHART_COST_PER_MINUTE]["y"] == []
+
+
+def test_interruptions_say_of_how_many_responses() -> None:
+    rows = pl.DataFrame({"bucket": [0, 3600], "interruptions": [3, 0], "interrupted": [2, 0], "spoken": [16, 0]})
+    bars = traces(over_time.interruptions(rows, STEPS, "light"))["Interruptions"]
+    assert bars["customdata"] == [["12\u202f%", 16], ["–", 0]]
+
+
+def test_an_unknown_cost_is_a_gap_and_never_nothing() -> None:
+    columns = {"cost_usd": [1.5, None], "cost_per_minute_usd": [0.25, None], "priced": [2, 0], "unpriced": [1, 3]}
+    rows = pl.DataFrame({"bucket": [0, 3600], **columns})
+    bars = traces(over_time.cost(rows, STEPS, "light"))[words.CHART_COST]
+    assert bars["y"] == [1.5, None]
+    assert bars["customdata"] == [["$1.50", 2, ", 1 unpriced"], ["–", 0, ", 3 unpriced"]]
+    line = traces(over_time.cost_per_minute(rows, STEPS, "dark"))[words.CHART_COST_PER_MINUTE]
+    assert line["y"] == [0.25, None]
+    assert line["customdata"][0] == ["$0.2500", 2]
 
 
 MARKS = {
@@ -109,10 +131,16 @@ ASSISTANT = {
 RESPONSE = {
     "response_no": 1, "status": "cancelled", "status_reason": "turn_detected", "audio_ms": 1000.0,
     "trigger_at_ns": 1_000_000_000, "created_at_ns": 1_200_000_000, "done_at_ns": 2_200_000_000,
-    "first_audio_at_ns": 1_500_000_000, "last_audio_at_ns": 1_700_000_000,
+    "first_audio_at_ns": 1_500_000_000, "last_audio_at_ns": 1_700_000_000, "first_audio_position": 6,
+    "stall_count": 2, "stall_ms": 350.0,
     "trigger_position": 3, "created_position": 4, "done_position": 20,
 }  # fmt: skip
-CUT = {"at_ns": 2_100_000_000, "position": 18, "source": "server_vad", "unheard_ms": 400.0}
+CUT = {"at_ns": 2_100_000_000, "position": 18, "source": "server_vad", "unheard_ms": 400.0, "wasted_cost_usd": None}
+ERROR = {"position": 5, "code": None, "type": "server_error", "message": "<b>no</b>"}
+CONTEXT = {
+    "position": 4, "at_ns": 1_200_000_000, "context_truncated": True, "dropped_tokens": 1200, "cache_bust": True,
+    "cache_bust_cause": "truncation", "previous_cached_tokens": 640, "cached_tokens": 64,
+}  # fmt: skip
 CALL = {
     "name": "weather", "position": 8, "output_position": 12, "started_at_ns": 1_000_000_000,
     "arguments_done_at_ns": 1_250_000_000, "output_at_ns": 1_750_000_000,
@@ -133,7 +161,8 @@ TYPED = {
 def rows(*, timed: bool, **changes: Any) -> TimelineRows:
     made: dict[str, Any] = {
         "speech": [SPEECH], "turns": [ASSISTANT, TYPED], "responses": [RESPONSE], "tool_calls": [CALL],
-        "interruptions": [CUT], "marks": pl.DataFrame(MARKS), "runs": pl.DataFrame(RUNS),
+        "interruptions": [CUT], "errors": [ERROR], "contexts": [CONTEXT],
+        "marks": pl.DataFrame(MARKS), "runs": pl.DataFrame(RUNS),
     }  # fmt: skip
     return TimelineRows(timed=timed, **(made | changes))
 
@@ -160,7 +189,27 @@ def test_every_lane_holds_what_it_is_named_for() -> None:
     assert span(drawn[words.SPAN_ARGUMENTS]) == pytest.approx((1.0, 0.25))
     assert span(drawn[words.SPAN_EXECUTION]) == pytest.approx((1.25, 0.5))
     assert span(drawn[words.SPAN_STREAM]) == pytest.approx((1.5, 0.2))
-    assert drawn[words.MARK_ERROR]["customdata"] == [[5]]
+    assert drawn[words.MARK_ERROR]["customdata"] == [[5, "server_error: &lt;b&gt;no&lt;/b&gt;"]]
+
+
+def test_what_went_wrong_is_marked_and_told() -> None:
+    drawn = traces(timeline(rows(timed=True), "light"))
+    assert drawn[words.MARK_STALL]["x"] == [1.5]
+    assert drawn[words.MARK_STALL]["customdata"] == [[6, "2 × silence within the answer, 350 ms"]]
+    assert drawn[words.MARK_DROPPED]["x"] == [1.2]
+    assert drawn[words.MARK_DROPPED]["customdata"] == [[4, "about 1\u202f200 tokens of the conversation"]]
+    assert drawn[words.MARK_CACHE_LOST]["customdata"] == [[4, "after truncation: 640 → 64"]]
+    calm = rows(
+        timed=True, contexts=[CONTEXT | {"context_truncated": None, "cache_bust": False}],
+        responses=[RESPONSE | {"stall_count": 0}],
+    )  # fmt: skip
+    assert not {words.MARK_STALL, words.MARK_DROPPED, words.MARK_CACHE_LOST} & traces(timeline(calm, "light")).keys()
+
+
+def test_an_interruption_tells_what_was_paid_for_nothing() -> None:
+    paid = rows(timed=True, interruptions=[CUT | {"wasted_cost_usd": 0.0123}])
+    text = traces(timeline(paid, "light"))[words.MARK_INTERRUPTION]["customdata"][0][1]
+    assert text == "server_vad 0.40 s not heard ($0.0123)"
 
 
 def test_without_times_positions_are_the_axis_and_audio_is_cut_pro_rata() -> None:
@@ -209,7 +258,7 @@ def test_zoom_survives_an_update() -> None:
 
 def test_a_session_of_which_nothing_is_known_is_drawn() -> None:
     nothing = rows(
-        timed=True, speech=[], turns=[], responses=[], tool_calls=[], interruptions=[],
+        timed=True, speech=[], turns=[], responses=[], tool_calls=[], interruptions=[], errors=[], contexts=[],
         marks=pl.DataFrame(MARKS).clear(), runs=pl.DataFrame(RUNS).clear(),
     )  # fmt: skip
     assert traces(timeline(nothing, "dark")) == {}

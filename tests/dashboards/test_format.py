@@ -1,4 +1,5 @@
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -77,3 +78,27 @@ def test_json_is_set_out_and_other_text_left_alone() -> None:
 def test_long_ids_keep_their_ends() -> None:
     assert shown.short_id("sess_E6U0wu9FmdwQ0Lgv9ESYH") == "sess_E6U0wu9FmdwQ0Lgv9ESYH"
     assert shown.short_id("019aa000-7c1e-7a5c-84d3-25160c5c7fd0") == "019aa000…5c7fd0"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (0, "$0.00"),
+        (Decimal("1e-9"), "< $0.000001"),
+        (Decimal("0.000146040000"), "$0.000146"),
+        (0.0123, "$0.0123"),
+        (1234.5, "$1,234.50"),
+    ],
+)
+def test_small_amounts_keep_their_figures_and_unknown_ones_are_no_zero(
+    value: Decimal | float | None, text: str
+) -> None:
+    assert shown.usd(value) == text
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "text"), [(1, 8, "12\u202f%"), (0, 3, "0\u202f%"), (0, 0, "–"), (None, 3, "–"), (1, None, "–")]
+)
+def test_a_share_of_nothing_is_unknown(part: float | None, whole: float | None, text: str) -> None:
+    assert shown.share(part, whole) == text

@@ -47,6 +47,9 @@ def test_the_overview_shows_the_numbers(client: TestClient) -> None:
     assert tiles["Interruptions"] == "2"
     assert tiles["Tokens"] == "600"
     assert tiles["Errors"] == "1"
+    assert tiles["Cost"] == "$0.009613"
+    notes = re.findall(r'<p class="note"[^>]*>([^<]*)', text)
+    assert "100\u202f% · n = 2" in notes
     assert tiles["Time to first audio"].strip() == "323 ms"
 
 
@@ -123,7 +126,9 @@ def test_tool_calls_show_arguments_and_output(client: TestClient, sample_store: 
     assert "201 ms" in text
 
 
-@pytest.mark.parametrize("path", ["/", "/sessions", "/sessions/sess_typed"])
+@pytest.mark.parametrize(
+    "path", ["/", "/sessions", "/sessions/sess_typed", "/findings", "/sessions/sess_typed/findings"]
+)
 def test_recorded_text_is_never_markup(client: TestClient, path: str) -> None:
     text = page(client, path)
     for tag in ("<img src=x", "<script>alert", "<b>", "<u>", "<i>", "<s>", "<h1>no", "<a href='java"):
@@ -140,7 +145,7 @@ def test_an_unchanged_page_is_not_sent_again(client: TestClient, sample_store: A
     assert (again.status_code, again.content) == (304, b"")
 
 
-@pytest.mark.parametrize("name", ["sessions", "latency", "tokens", "interruptions"])
+@pytest.mark.parametrize("name", ["sessions", "latency", "tokens", "interruptions", "cost", "cost_per_minute"])
 @pytest.mark.parametrize("period", ["1h", "24h", "7d", "30d", "all"])
 def test_every_chart_of_every_period_is_a_figure(client: TestClient, empty: TestClient, name: str, period: str) -> None:
     for store in (client, empty):
@@ -183,3 +188,82 @@ def test_pages_name_only_files_that_exist(client: TestClient) -> None:
     for path in ("/", "/sessions", "/sessions/sess_voice"):
         for address in re.findall(r'(?:src|href)="(/static/[^"]+)"', page(client, path)):
             assert client.get(address).status_code == 200, address
+
+
+@pytest.fixture(scope="module")
+def troubled(troubled_store: Path) -> Iterator[TestClient]:
+    with TestClient(create_app(troubled_store), base_url=LOCAL) as client:
+        yield client
+
+
+def findings(text: str) -> dict[str, str]:
+    """Each group of findings by its title."""
+    return {
+        title: group
+        for group in re.findall(r'<li class="finding [a-z]+">.*?</p>\s*</li>', text, re.DOTALL)
+        for title in re.findall(r"<strong><bdi>([^<]*)</bdi></strong>", group)
+    }
+
+
+def test_findings_name_the_mistake_where_it_is_and_what_to_do(troubled: TestClient) -> None:
+    groups = findings(page(troubled, "/sessions/sess_troubled/findings"))
+    assert next(iter(groups)) in {"An MCP server failed", "A tool call that was never answered"}  # errors first
+    dropped = groups["The server dropped old turns"]
+    assert "about 3150 tokens of the conversation were dropped" in dropped
+    assert re.findall(r'#event-(\d+)" data-position="\1" aria-label="Event \1"', dropped) == ["9", "20"]
+    assert "<code>truncation</code>" in dropped
+    assert groups["A tool call that was never answered"].count("the call of book was never answered") == 2
+    assert "MCP server &lt;b&gt;docs&lt;/b&gt; failed" in groups["An MCP server failed"]
+
+
+def test_nothing_found_is_said(client: TestClient) -> None:
+    assert words.FINDINGS_NONE in page(client, "/findings?period=1h")
+
+
+def test_the_overview_finds_by_rule_and_leads_to_a_session(troubled: TestClient) -> None:
+    session_id = troubled.get("/api/v1/sessions/sess_troubled").json()["session_id"]
+    stalls = findings(page(troubled, "/findings?period=24h"))["The caller heard a gap in an answer"]
+    assert f'href="/sessions/{session_id}#event-' in stalls
+    assert "1 of 1 sessions" in stalls
+
+
+def test_the_panel_asks_again_when_there_are_more_events(troubled: TestClient) -> None:
+    session = troubled.get("/api/v1/sessions/sess_troubled").json()
+    panel = re.search(r'data-panel="([^"]+)" data-version="([^"]+)"', page(troubled, "/sessions/sess_troubled"))
+    assert panel is not None
+    assert panel.groups() == (f"/sessions/{session['session_id']}/findings", f"closed{session['event_count']}")
+
+
+def test_the_session_page_tells_what_it_cost(client: TestClient, troubled: TestClient) -> None:
+    def facts(client: TestClient, path: str) -> dict[str, str]:
+        return dict(re.findall(r"<dt>([^<]+)</dt><dd><bdi>([^<]*)", page(client, path)))
+
+    priced = facts(troubled, "/sessions/sess_troubled")
+    assert (priced["Cost"], priced["Cost per minute"]) == ("$0.0123", "$0.2624")
+    unpriced = facts(client, "/sessions/sess_typed")
+    assert (unpriced["Cost"], unpriced["Cost per minute"]) == ("–", "–")
+
+
+def test_what_there_is_of_errors_tools_and_contexts_has_a_table(client: TestClient, troubled: TestClient) -> None:
+    text = page(troubled, "/sessions/sess_troubled")
+    tables = {
+        name: re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body))
+        for name, body in re.findall(
+            r'aria-labelledby="(\w+)-title">\s*<table>.*?<tbody>(.*?)</tbody>', text, re.DOTALL
+        )
+    }
+    assert "item_not_found &lt;h1&gt;no such item&lt;/h1&gt; item_id conversation.item.delete #30" in tables["errors"]
+    assert tables["tools"].count("never answered") == 2
+    assert "&lt;b&gt;docs&lt;/b&gt; list of tools – failed 40 ms" in tables["mcp"]
+    assert "Turns dropped Cache lost after truncation 900 3 150 3 200 64 $0.0113" in tables["context"]
+    assert "unintelligible &lt;i&gt;no words&lt;/i&gt;" in tables["transcriptions"]
+    assert "tokens 40 1 000 4 % 1 min 00 s" in tables["limits"]
+    assert "80 %" in tables["responses"]
+    for name in ("errors", "mcp", "context", "transcriptions", "limits"):
+        assert f'id="{name}-title"' not in page(client, "/sessions/sess_voice")
+
+
+def test_sessions_are_sorted_by_cost_and_unknown_costs_come_last(client: TestClient) -> None:
+    text = page(client, "/sessions?sort=-cost")
+    costs = re.findall(r'<td class="n">(\$[\d.]+|–)</td>\s*<td class="n[^"]*">\d+</td>\s*</tr>', text)
+    assert costs == ["$0.007410", "$0.002203", "–"]

@@ -138,7 +138,7 @@ def test_the_session_page_shows_the_truth(watched: Watched, site: str, sample_st
     assert {"User speech", "Heard", "Generated, unheard", "Interruption"} <= set(names)
     row = page.locator("#responses tbody tr").first.inner_text().split()
     assert row[:3] == ["1", "cancelled", "turn_detected"]
-    assert row[-3:] == ["200", "64", "100"]
+    assert row[-6:] == ["200", "64", "32", "%", "100", "$0.007410"]
 
 
 def test_the_call_is_loaded_and_played_when_asked_for(watched: Watched, site: str, sample_store: Any) -> None:
@@ -197,12 +197,52 @@ def test_events_are_filtered_and_opened(watched: Watched, site: str, sample_stor
     expect(page.get_by_text("No events fit.")).to_be_visible()
 
 
+@pytest.fixture(scope="module")
+def troubled(troubled_store: Path) -> Iterator[str]:
+    with serving(troubled_store) as url:
+        yield url
+
+
+def test_findings_appear_and_lead_to_their_events(watched: Watched, troubled: str) -> None:
+    page = watched.open(f"{troubled}/sessions/sess_troubled")
+    finding = page.locator("#findings .finding", has_text="The server dropped old turns")
+    expect(finding).to_contain_text("about 3150 tokens of the conversation were dropped")
+    assert page.locator("#findings .badge").first.inner_text() == "Errors: 3"
+    finding.get_by_role("link", name="Event 20").press("Enter")
+    expect(page.locator(".event.picked .type")).to_have_text("response.created")
+    assert page.url.endswith("#event-20")
+    page.locator("#errors-title").scroll_into_view_if_needed()
+    page.get_by_role("link", name="conversation.item.delete").click()
+    expect(page.locator(".event.picked .type")).to_have_text("conversation.item.delete")
+
+
+def test_findings_of_many_sessions_lead_to_one_of_them(watched: Watched, troubled: str) -> None:
+    page = watched.open(f"{troubled}/?period=24h")
+    finding = page.locator("#findings .finding", has_text="A tool call that was never answered")
+    finding.get_by_role("link", name="sess_troubled").click()
+    expect(page.locator(".event.picked .type")).to_have_text("response.function_call_arguments.done")
+
+
+def test_what_went_wrong_tells_itself_when_it_is_looked_at(watched: Watched, troubled: str) -> None:
+    page = watched.open(f"{troubled}/sessions/sess_troubled")
+    page.locator("#findings .finding").first.wait_for()
+    for trace, text in {"Error": "no such item", "Turns dropped": "3\u202f150 tokens", "Stall": "silence"}.items():
+        page.mouse.move(*place_of(page, trace))
+        expect(page.locator(".hoverlayer .hovertext").first).to_contain_text(text)
+        page.mouse.move(0, 0)
+
+
+def test_where_nothing_is_found_the_panel_says_so(watched: Watched, site: str, sample_store: Any) -> None:
+    page = watched.open(f"{site}/sessions/{sample_store.typed}")
+    expect(page.locator("#findings")).to_contain_text("Nothing found.")
+
+
 def test_an_address_leads_to_an_event(watched: Watched, site: str, sample_store: Any) -> None:
     page = watched.open(f"{site}/sessions/{sample_store.voice}#event-7")
     expect(page.locator(".event.picked .number")).to_have_text("7")
 
 
-@pytest.mark.parametrize("path", ["/", "/sessions", "/sessions?q=%3Cimg", "/sessions/sess_typed"])
+@pytest.mark.parametrize("path", ["/", "/sessions", "/sessions?q=%3Cimg", "/sessions/sess_typed", "/findings"])
 def test_hostile_content_stays_text(watched: Watched, site: str, path: str) -> None:
     page = watched.open(site + path)
     allowed = {"app.js", "plotly.js"}
