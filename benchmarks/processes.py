@@ -21,6 +21,7 @@ from recorder.errors import RecorderError
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _START_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 30.0
+_LOOK_SECONDS: Final = 0.5
 _STAT: Final = Path("/proc/stat")
 _MEMORY: Final = ("RssAnon", "RssFile")
 _PORTS: Final = range(20_000, 30_000)  # below what the kernel takes for outgoing connections
@@ -85,6 +86,16 @@ def machine_seconds() -> float:
     """Processor time that the machine has spent so far on anybody, and that its host has kept from it."""
     user, nice, system, _, _, irq, softirq, steal = map(int, _STAT.read_text(encoding="ascii").split()[1:9])
     return (user + nice + system + irq + softirq + steal) / _TICKS
+
+
+def wait_for_quiet(share: float, patience_seconds: float) -> None:
+    """Return when the machine uses no more than this share of a core, or when patience is over."""
+    deadline = time.monotonic() + patience_seconds
+    while time.monotonic() < deadline:
+        before = machine_seconds()
+        time.sleep(_LOOK_SECONDS)
+        if machine_seconds() - before <= share * _LOOK_SECONDS:
+            return
 
 
 def memory_bytes(pids: Sequence[int]) -> int:

@@ -16,11 +16,12 @@ import msgspec
 from benchmarks.bench import Bench, Measure
 from benchmarks.candidates import DIRECT, OURS, YARDSTICK
 from benchmarks.load import Traffic
-from benchmarks.processes import BenchmarkError
+from benchmarks.processes import BenchmarkError, wait_for_quiet
 
 _OVERLOADED_US: Final = 250_000.0
 _MOST_OF_OTHERS: Final = 0.15  # of a core; kernel threads that work for the candidate are in it
 _ATTEMPTS: Final = 3  # at a quiet moment
+_PATIENCE_SECONDS: Final = 30.0  # until there is one
 FLOOD_SESSIONS: Final = 4
 
 Advance = Callable[[], object]
@@ -193,6 +194,7 @@ def _take(
 ) -> None:
     try:
         for _ in range(_ATTEMPTS):
+            wait_for_quiet(_MOST_OF_OTHERS, _PATIENCE_SECONDS)
             measure = bench.measure(
                 name, case.traffic, tls=case.tls, one_core=case.one_core, verify=case.verify and last
             )
