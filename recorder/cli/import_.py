@@ -41,8 +41,9 @@ def import_(
     Importing a file again adds nothing.
     """
     from recorder.pipeline.imports import find_files, import_files
-    from recorder.pipeline.upload import upload
+    from recorder.pipeline.upload import level, upload
 
+    level(data)
     with progress("importing") as advance:
         results = import_files(data, find_files(files), advance)
     with progress("uploading") as advance:

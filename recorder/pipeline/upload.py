@@ -25,6 +25,17 @@ LIST_SECONDS: Final = 60.0
 """How often a recorder looks what others did to its bucket: what they erased is to go from its cache, too."""
 
 
+def level(data_dir: Path) -> None:
+    """Have a workspace know what is in its object store; of a local store, nothing is to be done.
+
+    Raises:
+        ObjectStoreError: the object store is away.
+    """
+    remote = remote_of(data_dir)
+    if remote is not None:
+        remote.pull()
+
+
 def upload(data_dir: Path, progress: Progress | None = None) -> int:
     """Bring to its object store what a workspace alone has; of a local store, nothing is to be done.
 

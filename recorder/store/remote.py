@@ -43,6 +43,7 @@ RECENT_SECONDS: Final = 600.0
 _USED_SECONDS: Final = 60.0  # how exactly the time of use is kept
 _THREADS: Final = 16
 _BATCH: Final = 64
+_LARGE: Final = 16 << 20
 _MANIFESTS: Final = "manifests/"
 _LEASE: Final = "rewrite.lease"
 LEASE_SECONDS: Final = 3600.0
@@ -207,7 +208,10 @@ class Mirror:
     def _push_files(self, batch: Sequence[Manifest]) -> None:
         there = {file.path: file.sha256 for each in self._everything(self._there) for file in each.files}
         wanted = [(each, file) for each in batch for file in each.files if there.get(file.path) != file.sha256]
-        self._each(lambda one: self._push_file(*one), wanted)
+        self._each(lambda one: self._push_file(*one), [one for one in wanted if one[1].bytes < _LARGE])
+        for one in wanted:  # each is in memory while it goes
+            if one[1].bytes >= _LARGE:
+                self._push_file(*one)
 
     def _push_file(self, manifest: Manifest, file: SegmentFile) -> None:
         try:
