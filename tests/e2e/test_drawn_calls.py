@@ -1,7 +1,8 @@
 """Calls that hypothesis draws, played by the simulator: the models say what it says of itself, to the nanosecond.
 
-Server and client live in one time (`virtual_time`), and the client's side of the socket is the tap. Truth comes from the
-server's own book; what it does not note (tools' times, how far playing got) is worked out here from the client's log.
+Server and client live in one time (`virtual_time`), and the client's side of the socket is the tap. Truth comes from
+the server's own book; what it does not note (tools' times, how far playing got) is worked out here from the client's
+log.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from typing import Any, Final
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from recorder.analytics.engine import run_models
 from recorder.protocol.decode import EventBuilder
@@ -142,7 +142,7 @@ def check_playing(call: Call, row: dict[str, Any], one: ResponseTruth) -> None:
     span = (audio[-1][0] - audio[0][0]) / 1e9
     speed = sum(ms for _, ms in audio) / 1e3 / span if span else None
     assert row["generation_speed"] == (None if speed is None else pytest.approx(speed))
-    end, stalls = audio[0][0], []
+    end, stalls = float(audio[0][0]), []
     for at_ns, ms in audio:
         stalls += [at_ns - end] if at_ns - end >= 1e6 else []
         end = max(end, at_ns) + ms * 1e6
@@ -228,8 +228,10 @@ def interrupts(call: Call) -> bool:
 
 def check_tools(call: Call) -> None:
     rows, truths = call.tables["tool_calls"], call.truth.tool_calls
-    assert [(row["call_id"], row["unanswered"]) for row in rows] == [(one.call_id, not one.answered) for one in truths]
     done = {event["call_id"]: at_ns for at_ns, event in call.said("server", "response.function_call_arguments.done")}
+    assert [(row["call_id"], row["unanswered"]) for row in rows] == [
+        (one.call_id, one.call_id in done and not one.answered) for one in truths
+    ]
     first: dict[str, int] = {}
     for at_ns, event in call.said("server", "response.function_call_arguments.delta"):
         first.setdefault(event["call_id"], at_ns)

@@ -19,6 +19,22 @@ _IN_FLIGHT_SECONDS: Final = 0.0002
 """Real time that bytes on the loopback device may take."""
 
 
+class _Clock:
+    """A time that is only told, and leaps."""
+
+    def __init__(self) -> None:
+        self._now_ns = 1_000_000_000_000
+
+    def monotonic_ns(self) -> int:
+        return self._now_ns
+
+    def monotonic(self) -> float:
+        return self._now_ns / 1e9
+
+    def leap(self, seconds: float) -> None:
+        self._now_ns += max(1, math.ceil(seconds * 1e9))
+
+
 class _Selector(selectors.SelectSelector):
     """Passes time on when nothing happens; of the kind that can wait for less than a millisecond."""
 
@@ -39,15 +55,10 @@ class _Selector(selectors.SelectSelector):
 
 def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run `work` in a loop and a time of its own; `time.monotonic` and its like tell that time meanwhile."""
-    now_ns = 1_000_000_000_000
-
-    def leap(seconds: float) -> None:
-        nonlocal now_ns
-        now_ns += max(1, math.ceil(seconds * 1e9))
-
+    clock = _Clock()
     with (
-        mock.patch("time.monotonic_ns", lambda: now_ns),
-        mock.patch("time.monotonic", lambda: now_ns / 1e9),
-        asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(_Selector(leap))) as runner,
+        mock.patch("time.monotonic_ns", clock.monotonic_ns),
+        mock.patch("time.monotonic", clock.monotonic),
+        asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(_Selector(clock.leap))) as runner,
     ):
         return runner.run(work())
