@@ -180,6 +180,8 @@ class Logbook:
             if facts["closed_by"] == "lost" and facts["error"] is None:
                 facts["closed_by"] = None  # a close frame there may have been, but nobody looked
         facts["connect_seconds"] = self._connect_seconds
+        if facts["status"] is not None:  # a refusal, which is about to be sent
+            facts["handshake_seconds"] = (time.monotonic_ns() - self._began_ns) / 1e9
         if not tap.facts(RecordKind.CLOSED, facts):
             log.error("the session's end cannot be recorded yet: the ring is full", extra=self.named)
             _settle_later(tap)

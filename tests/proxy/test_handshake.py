@@ -138,6 +138,7 @@ def test_an_upstreams_refusal_reaches_the_client_byte_for_byte(
         assert read_to_end(client) == head + body
     (closed,) = proxy.facts(RecordKind.CLOSED)
     assert (closed["closed_by"], closed["status"]) == ("upstream", int(status[:3]))
+    assert 0 < closed["connect_seconds"] <= closed["handshake_seconds"]
 
 
 @pytest.mark.parametrize(
