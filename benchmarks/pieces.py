@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
 from benchmarks.bench import Measure
 from benchmarks.report import Report
-from benchmarks.workloads import Case, CaseResult, cases, result_of
+from benchmarks.workloads import MOST_OF_OTHERS, Case, CaseResult, cases, result_of
+
+_ENOUGH: Final = 3
 
 
 def together(reports: Sequence[Report]) -> Report:
-    """One report with the rounds of all.
+    """One report with the rounds of all, without those that others disturbed where there are enough others.
 
     Args:
         reports: in the order in which they were taken, at least one. Of memory and faults the last is shown.
@@ -50,4 +53,11 @@ def _merged(case: Case, reports: Sequence[Report]) -> CaseResult | None:
             for figures, measures in zip(result.figures, result.measures, strict=True):
                 taken.setdefault(figures.candidate, []).extend(measures)
                 notes[figures.candidate] = figures.note
-    return result_of(case, taken, notes) if taken else None
+    return result_of(case, {name: _quiet(measures) for name, measures in taken.items()}, notes) if taken else None
+
+
+def _quiet(measures: list[Measure]) -> list[Measure]:
+    """The undisturbed ones, or else as many as are needed of those that were disturbed least."""
+    measures = sorted(measures, key=lambda measure: measure.others_share)
+    quiet = [measure for measure in measures if measure.others_share <= MOST_OF_OTHERS]
+    return quiet if len(quiet) >= _ENOUGH else measures[:_ENOUGH]

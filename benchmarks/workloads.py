@@ -1,7 +1,6 @@
 """W1 ping-pong, W2 voice, W3 flood: every candidate in turn, round after round, so that all meet the same weather.
 
-What a candidate adds is its latency less that of a direct connection in the same round; a figure is the median over
-the rounds.
+A figure is the median over the rounds; what a candidate adds is its latency less that of a direct connection.
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ from benchmarks.load import Traffic
 from benchmarks.processes import BenchmarkError, wait_for_quiet
 
 _OVERLOADED_US: Final = 250_000.0
-_MOST_OF_OTHERS: Final = 0.15  # of a core; kernel threads that work for the candidate are in it
+MOST_OF_OTHERS: Final = 0.15
+"""Of a core; kernel threads that work for the candidate are in it. More, and a measurement is disturbed."""
 _ATTEMPTS: Final = 3  # at a quiet moment
 _PATIENCE_SECONDS: Final = 30.0  # until there is one
 FLOOD_SESSIONS: Final = 4
@@ -194,11 +194,11 @@ def _take(
 ) -> None:
     try:
         for _ in range(_ATTEMPTS):
-            wait_for_quiet(_MOST_OF_OTHERS, _PATIENCE_SECONDS)
+            wait_for_quiet(MOST_OF_OTHERS, _PATIENCE_SECONDS)
             measure = bench.measure(
                 name, case.traffic, tls=case.tls, one_core=case.one_core, verify=case.verify and last
             )
-            if measure.others_share <= _MOST_OF_OTHERS:
+            if measure.others_share <= MOST_OF_OTHERS:
                 break
             bench.say(f"{name}: others used {measure.others_share:.0%} of a core; once more")
     except BenchmarkError as error:
@@ -255,4 +255,4 @@ def _add_latencies(found: Figures, case: Case, measures: list[Measure], direct: 
         base = [getattr(getattr(one.outcome, part), quantile) for one in direct]
         setattr(found, quantile, median(own))
         if found.candidate != DIRECT:
-            setattr(found, f"added_{quantile}", median(mine - its for mine, its in zip(own, base, strict=False)))
+            setattr(found, f"added_{quantile}", median(own) - median(base))
