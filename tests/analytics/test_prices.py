@@ -189,7 +189,7 @@ def test_ranges_give_what_a_search_gives(tmp_path: Path) -> None:
     )
     prices = known_prices(_file(tmp_path, entries))
     ranges = list(price_ranges(prices))
-    names = {price.model.rstrip("*") + end for price in prices for end in ("", "\0", " ", "-b", "zz")} | {
+    names = {price.model.rstrip("*") + end for price in prices[:40] for end in ("", "\0", " ", "-b", "zz")} | {
         "",
         "\U0010ffff",
     }

@@ -106,7 +106,6 @@ def test_every_documented_example_runs(run: Run, name: str) -> None:
     example = re.search(r"```\nrecorder (stats .*)\n```", page)
     assert example
     assert run(*example[1].split()).exit_code == 0
-    assert run("stats", name, "--wide").exit_code == 0
 
 
 def test_a_course_as_bars() -> None:
