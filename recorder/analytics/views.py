@@ -28,10 +28,10 @@ def _query(model: Model) -> str:
         return f"SELECT {_cast('shown', model.columns)} FROM ({model.query}\n) AS shown"
     if not model.added:
         return f'FROM stored."{model.name}"'
-    key = ", ".join(model.key)
+    key = " AND ".join(f"added_rows.{name} = stored_rows.{name}" for name in model.key)
     return (
         f'SELECT stored_rows.*, {_cast("added_rows", model.added)} FROM stored."{model.name}" AS stored_rows '
-        f"LEFT JOIN ({model.added_query}\n) AS added_rows USING ({key})"
+        f"LEFT JOIN ({model.added_query}\n) AS added_rows ON {key}"
     )
 
 
