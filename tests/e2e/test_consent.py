@@ -16,6 +16,7 @@ from markupsafe import escape
 from starlette.testclient import TestClient
 
 from api.app import create_app
+from recorder.analytics.registry import stored_models
 from recorder.formats.own_jsonl import OwnSession, export_line
 from recorder.pipeline.catalog import Catalog
 from recorder.pipeline.seal import seal_all
@@ -35,6 +36,7 @@ SPEED: Final = 4.0
 HEADER: Final = "X-Recorder-Consent"
 SAMPLED: Final = 16
 MODELS: Final = ("sessions", "responses", "items", "turns", "interruptions", "tool_calls", "speech")
+KEYS: Final = {name: ", ".join(stored_models()[name].key) for name in MODELS}
 LONG_ENOUGH: Final = 6
 """Shorter texts may stand in an id by accident."""
 
@@ -192,7 +194,9 @@ def recorded(start_recorder: Any, tmp_path_factory: pytest.TempPathFactory) -> t
             find = "SELECT session_id FROM sessions WHERE labels ->> 'way' = ?"
             session_id = catalog.query(find, [way.name]).item()
             tables = {
-                name: catalog.query(f"SELECT * FROM {name} WHERE session_id = ?", [session_id]).to_dicts()
+                name: catalog.query(
+                    f"SELECT * FROM {name} WHERE session_id = ? ORDER BY {KEYS[name]}", [session_id]
+                ).to_dicts()
                 for name in MODELS
             }
             truth = truths[log.events("server")[0]["session"]["id"]]
