@@ -77,6 +77,12 @@ def run(console: Console, *, minutes: float = 10.0) -> bool:
     return metadata <= GOAL_BYTES_AN_EVENT * len(events) and audio <= GOAL_AUDIO_SHARE * pcm
 
 
+def made_up_call(minutes: float) -> list[RecordedEvent]:
+    """The events of such a call, the same each time."""
+    voices = {"caller": _noisy(_voice(0)), "assistant": _voice(1)}
+    return list(_call(voices, minutes, random.Random(1)))
+
+
 def _columns(data_dir: Path, files: tuple[SegmentFile, ...]) -> dict[tuple[str, str], int]:
     """Compressed bytes by data set and column, audio aside; what is left of a file is its footer."""
     found: dict[tuple[str, str], int] = defaultdict(int)
@@ -169,7 +175,7 @@ def _noisy(samples: Samples) -> Samples:
 
 def _call(voices: dict[str, Samples], minutes: float, rng: random.Random) -> Iterator[RecordedEvent]:
     builder = EventBuilder(str(uuid.UUID(int=1 << 76)), _OPENED_NS, 0)
-    builder.own("recorder.session_opened", json.dumps({"opened_at_ns": _OPENED_NS}), 0)
+    yield builder.own("recorder.session_opened", json.dumps({"source": "proxy", "opened_at_ns": _OPENED_NS}), 0)
     yield builder.message("server", _event("session.created", rng, session={"id": _id("sess", rng)}), at_ns=10**8)
     answers: list[tuple[int, bytes]] = []
     heard = said = 0

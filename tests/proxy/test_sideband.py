@@ -305,11 +305,14 @@ def test_an_upstream_that_takes_no_pongs_holds_up_nobody(
 
     def flood(connection: socket.socket, head: bytes) -> None:
         connection.sendall(accepted(head))
-        connection.settimeout(0.5)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(1)
         pings = frame(Opcode.PING, b"p" * 125) * 5000
-        with suppress(TimeoutError):
+        with suppress(TimeoutError):  # no byte for so long: a slow proxy is no stuck one
             while True:
-                connection.sendall(pings)
+                rest = memoryview(pings)
+                while rest:
+                    rest = rest[connection.send(rest) :]
         stuck.set()
         connection.settimeout(PATIENCE)
         with suppress(ConnectionResetError):
