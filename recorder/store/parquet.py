@@ -57,7 +57,7 @@ def writer(file: BinaryIO, schema: pa.Schema, *, plain: Collection[str] = ()) ->
 def plain_columns(table: pa.Table) -> Collection[str]:
     """The columns of a file that compressing would not make smaller: those of few bytes, and audio coded already."""
     if table.num_rows < _FEW_ROWS and table.nbytes < _FEW_BYTES:
-        return table.schema.names
+        return list(table.schema.names)
     if table.schema.names == AUDIO.names and pc.all(pc.equal(table["codec"], "flac")).as_py():
         return ("bytes",)
     return ()

@@ -22,7 +22,7 @@ TABLES = ("events", "parts", "audio", "sessions", "responses", "turns", "items",
 
 
 def content(catalog: Catalog) -> dict[str, list[Any]]:
-    rows = {name: catalog.query(f"SELECT * FROM {name} ORDER BY ALL").rows() for name in TABLES}
+    rows: dict[str, list[Any]] = {name: catalog.query(f"SELECT * FROM {name} ORDER BY ALL").rows() for name in TABLES}
     ids = [row[0] for row in catalog.query("SELECT session_id FROM sessions ORDER BY ALL").rows()]
     rows["messages"] = [event.message() for each in ids for event in catalog.recorded_events(each)]
     return rows
@@ -227,7 +227,7 @@ def test_a_reader_sees_neither_double_nor_hole(store: Path) -> None:
 def test_sealing_goes_on_meanwhile(
     store: Path, new_journal: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = compacting.merge
+    real = merge.merge
 
     def merge_while_sealing(*args: Any, **options: Any) -> Any:
         if new_journal(9).file.closed is False:

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from recorder.errors import AudioRemovedError, SessionNotFoundError, SessionRunningError, UsageError
-from recorder.pipeline import erase as erasing
+from recorder.pipeline import commit as committing
 from recorder.pipeline import seal
 from recorder.pipeline.catalog import Catalog
 from recorder.pipeline.compact import compact
 from recorder.pipeline.erase import erase, find
 from recorder.pipeline.prune import prune
+from recorder.pipeline.remove import stored_sessions
 from recorder.pipeline.replace import listed
 from recorder.pipeline.seal import quarantine_journal, seal_all
 from recorder.store import audit, layout
@@ -164,7 +165,7 @@ def test_what_a_sealer_is_about_to_write_is_not_written(
     data_dir: Path, new_journal: MakeJournal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = talk(new_journal(1), 1).closed()
-    real = seal.commit
+    real = committing.commit
 
     def commit(*args: Any) -> Any:
         erase(data_dir, [journal.session_id])
@@ -190,7 +191,7 @@ def test_broken_off_and_done_again(store: tuple[Path, list[str]]) -> None:
     compact(data_dir, grace_seconds=0)
 
     def act() -> None:
-        if two in erasing.stored_sessions(data_dir):
+        if two in stored_sessions(data_dir):
             erase(data_dir, [two])
 
     for at in broken_off(act):

@@ -17,6 +17,7 @@ import msgspec
 from recorder.pipeline.drain import Recorder
 from recorder.pipeline.record import RecorderLock
 from recorder.protocol.envelope import RecordKind
+from recorder.proxy.session import Session
 from recorder.proxy.splice import Splice
 from recorder.proxy.worker import Worker
 from recorder.store.counters import Counters
@@ -188,6 +189,7 @@ class Stage:
     def splice(self) -> Splice:
         def find(worker: Worker) -> Splice:
             (session,) = worker._sessions
+            assert isinstance(session, Session)
             assert session._splice is not None
             return session._splice
 
