@@ -39,6 +39,7 @@ from recorder.store.upcast import SQL
 # ruff: noqa: S608
 
 DEFAULT_MEMORY = "1GB"
+_NO_RULE = Rule("none", "info", "", "", "SELECT '' AS session_id, [] AS positions, '' AS message LIMIT 0", {}, "")
 FEW_EVENTS = 50_000
 """Up to so many, models are made without optimizing their queries, and those without rows not at all."""
 _EVENT_SETS = ("events", "appends")
@@ -304,6 +305,7 @@ class Engine:
         Raises:
             RuleError: a rule's query fails, or asks for more than reading.
         """
+        rules = rules or [_NO_RULE]
         with self._cursor() as cursor:
             cursor.execute("BEGIN TRANSACTION")
             try:
