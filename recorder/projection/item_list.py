@@ -68,6 +68,7 @@ class ItemList:
 
         Items inserted later change an item's predecessor, so a later `previous_item_id` of the same item is stale.
         A null means "first" only from a server that has shown that it keeps the order: some send nothing but nulls.
+        Where all before has been deleted, it says no more than that: the item stays behind what was said before it.
         """
         previous = event.get("previous_item_id")
         if isinstance(previous, str):
@@ -76,7 +77,7 @@ class ItemList:
             return
         self._anchored.add(item.id)
         asked_root = not item.confirmed and self.ordered[:1] == [item]
-        if previous is None and (asked_root or not self._server_orders):
+        if previous is None and (asked_root or not self._server_orders or self._stands_alone(item)):
             return
         if isinstance(previous, str) and previous != ROOT and not self._stands(previous, but_not=item):
             return
@@ -89,6 +90,10 @@ class ItemList:
             item.out_of_band = False
             self.out_of_band[:] = [other for other in self.out_of_band if other is not item]
             self.ordered.append(item)
+
+    def _stands_alone(self, item: Item) -> bool:
+        """Whether the server's conversation holds nothing else."""
+        return all(other is item or other.deleted or not other.confirmed for other in self.ordered)
 
     def _stands(self, item_id: str, *, but_not: Item) -> bool:
         item = self._by_id.get(item_id)

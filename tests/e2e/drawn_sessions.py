@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, repeat
 from typing import Any, Literal
 
 from hypothesis import strategies as st
@@ -170,6 +171,23 @@ class Drawn:
         self.now += self.choose(2000)
 
 
+class Session(list[Line]):
+    """A session's lines, shown by the numbers that `replayed` makes them of again: the lines hold much audio."""
+
+    def __init__(self, lines: Iterable[Line], numbers: Sequence[int]) -> None:
+        super().__init__(lines)
+        self.numbers = numbers
+
+    def __repr__(self) -> str:
+        return f"replayed({', '.join(map(str, self.numbers))})"
+
+
+def replayed(*numbers: int) -> Session:
+    """The session that comes of these numbers, with zeros after them."""
+    given = chain(numbers, repeat(0))
+    return Session(session(lambda _: next(given)), numbers)
+
+
 def session(choose: Callable[[int], int]) -> list[Line]:
     """A session's lines, by numbers that `choose` gives."""
     drawn = Drawn(choose)
@@ -184,6 +202,12 @@ def session(choose: Callable[[int], int]) -> list[Line]:
 
 
 @st.composite
-def sessions(draw: st.DrawFn) -> list[Line]:
+def sessions(draw: st.DrawFn) -> Session:
     """A session's lines."""
-    return session(lambda below: draw(st.integers(0, below - 1)))
+    numbers: list[int] = []
+
+    def choose(below: int) -> int:
+        numbers.append(draw(st.integers(0, below - 1)))
+        return numbers[-1]
+
+    return Session(session(choose), numbers)

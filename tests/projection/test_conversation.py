@@ -57,6 +57,12 @@ def test_null_means_first_from_a_server_that_keeps_the_order(session: Session) -
     assert ids(session(added("a", None), added("b", "a"), added("c", None))) == ["c", "a", "b"]
 
 
+def test_null_where_all_before_is_deleted_does_not_put_an_item_before_it(session: Session) -> None:
+    deleted = [("server", {"type": "conversation.item.deleted", "item_id": one}) for one in ("a", "b")]
+    assert ids(session(added("a", None), added("b", "a"), *deleted, added("c", None))) == ["a", "b", "c"]
+    assert ids(session(added("a", None), added("b", "a"), deleted[0], added("c", None))) == ["c", "a", "b"]
+
+
 def test_null_means_nothing_from_a_server_that_sends_nothing_else(session: Session) -> None:
     assert ids(session(added("a", None), added("b", None), added("c", None))) == ["a", "b", "c"]
 
