@@ -501,8 +501,8 @@ def _refuse_all_but_reading(cursor: duckdb.DuckDBPyConnection, sql: str) -> Any:
     if kind != duckdb.StatementType.SELECT:
         name = "PIVOT as a statement" if kind == duckdb.StatementType.MULTI else kind.name.replace("_", " ")
         raise QueryError(f"{name} is not allowed here: queries only read")
-    row = cursor.execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
-    tree = json.loads(row[0]) if row else {"error": True}
+    ((text,),) = cursor.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()  # all of it: the cursor goes on
+    tree = json.loads(text)
     refusal = str(tree.get("error_message", "the query cannot be checked")) if tree.get("error") else objection(tree)
     if refusal:
         raise QueryError(refusal, hint="Read the views: events, parts, audio, sessions, responses, turns, items, …")
