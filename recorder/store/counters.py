@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import weakref
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -217,6 +218,7 @@ class Counters:
         if fd is None:
             fd = os.memfd_create("recorder-counters")
             os.ftruncate(fd, _BYTES)
+            weakref.finalize(self, os.close, fd)  # the page of an inherited one is the process's
         self.fd = fd
         self._words = memoryview(mmap.mmap(fd, _BYTES)).cast("Q")
 

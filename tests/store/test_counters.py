@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -32,6 +33,14 @@ def test_every_word_can_be_counted_alone() -> None:
             counters.add(metric, 3, metric.values[0])
         changed = {other.name for other in PAGE_METRICS if any(counters.read(other))}
         assert changed == {metric.name}
+
+
+def test_a_page_that_is_gone_holds_no_descriptor() -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    counters = Counters()
+    counters.add(GAPS)
+    del counters
+    assert set(os.listdir("/proc/self/fd")) == before
 
 
 def test_counting() -> None:
