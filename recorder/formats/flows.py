@@ -19,7 +19,7 @@ from recorder.formats.foreign_session import ForeignSession, Place
 from recorder.formats.har import is_realtime, request_facts
 from recorder.formats.lines import MAX_FILE_BYTES
 from recorder.formats.times import parse_time
-from recorder.protocol.decode import NO_STATUS
+from recorder.protocol.control_frames import NO_STATUS
 
 _NO_CLOSE_FRAME: Final = 1006
 

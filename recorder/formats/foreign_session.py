@@ -18,7 +18,8 @@ from recorder import __version__
 from recorder.errors import ImportFormatError
 from recorder.formats.foreign_jsonl import CLOSE, ForeignMessage, read_messages
 from recorder.formats.times import Time, format_iso_ns
-from recorder.protocol.decode import EventBuilder, parse_close
+from recorder.protocol.builder import EventBuilder
+from recorder.protocol.control_frames import parse_close
 from recorder.protocol.envelope import SESSION_CLOSED, SESSION_OPENED, RecordedEvent
 
 _SECOND: Final = 10**9

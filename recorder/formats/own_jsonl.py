@@ -17,7 +17,7 @@ from recorder.errors import ImportFormatError
 from recorder.formats.foreign_jsonl import CLOSE, TEXT, encode_close
 from recorder.formats.lines import Fields, Line, read_lines
 from recorder.formats.times import format_iso_ns, parse_iso_ns
-from recorder.protocol.decode import EventBuilder
+from recorder.protocol.builder import EventBuilder
 from recorder.protocol.envelope import SESSION_CLOSED, SESSION_OPENED, RecordedEvent
 
 _MARKS: Final = frozenset({"session_id", "position", "direction", "opcode", "wire_bytes"})

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from recorder.cli.main import app
 from recorder.pipeline.catalog import Catalog
 from recorder.pipeline.commit import write_segments
-from recorder.protocol.decode import EventBuilder
+from recorder.protocol.builder import EventBuilder
 from recorder.protocol.envelope import RecordedEvent, RecordKind
 from recorder.store.journal import JournalWriter, encode_frame
 

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from recorder.analytics.engine import run_models
-from recorder.protocol.decode import EventBuilder
+from recorder.protocol.builder import EventBuilder
 from recorder.protocol.envelope import RecordedEvent
 from recorder.simulator.client import ClientLog, Message, play
 from recorder.simulator.script import Script

@@ -17,7 +17,7 @@ from recorder.pipeline.catalog import Catalog
 from recorder.pipeline.seal import seal_all
 from recorder.projection.conversation import HANDLERS, Conversation
 from recorder.projection.timeline import timeline
-from recorder.protocol.decode import EventBuilder
+from recorder.protocol.builder import EventBuilder
 from recorder.protocol.envelope import RecordedEvent
 from recorder.protocol.event_types import VOCABULARY, EventType
 from tests.pipeline.conftest import Journal

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from recorder.analytics.engine import run_models
 from recorder.cli.main import app
 from recorder.pipeline.catalog import Catalog
-from recorder.protocol.decode import EventBuilder
+from recorder.protocol.builder import EventBuilder
 from recorder.protocol.envelope import RecordedEvent
 from recorder.store.schema import events_table
 from tests.e2e.agreement import Rows, compare, fold

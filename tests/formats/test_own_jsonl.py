@@ -17,7 +17,7 @@ from recorder.errors import ImportFormatError
 from recorder.formats import jsonl
 from recorder.formats.foreign_session import ForeignSession
 from recorder.formats.own_jsonl import OwnSession
-from recorder.protocol.decode import EventBuilder
+from recorder.protocol.builder import EventBuilder
 from recorder.protocol.envelope import RecordedEvent
 
 SESSION = "019c1410-7c00-7000-8000-000000000001"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from recorder.protocol.decode import EventBuilder
+from recorder.protocol.builder import EventBuilder
 from recorder.protocol.envelope import RecordedEvent
 
 Session = Callable[..., list[RecordedEvent]]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.protocol.decode import EventBuilder
+from recorder.protocol.builder import EventBuilder
 from recorder.protocol.envelope import Part, RecordedEvent
 from recorder.protocol.frames import Side
 from recorder.protocol.redact import fingerprint

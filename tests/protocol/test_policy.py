@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from websockets.frames import Close, Frame, Opcode
 
 from recorder.protocol import policy as rules
-from recorder.protocol.decode import EventBuilder, SessionDecoder
+from recorder.protocol.builder import EventBuilder
+from recorder.protocol.decode import SessionDecoder
 from recorder.protocol.envelope import Record, RecordedEvent, RecordKind
 from recorder.protocol.frames import Side
 from recorder.protocol.policy import ContentPolicy, LeftOut, hash_text

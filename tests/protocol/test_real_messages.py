@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from recorder.protocol.decode import EventBuilder
+from recorder.protocol.builder import EventBuilder
 from recorder.protocol.event_types import is_known
 
 REAL = Path(__file__).parents[3] / "shared" / "real"
