@@ -1,0 +1,138 @@
+"""Running the models, and their checks, over rows that are in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from recorder.analytics.engine.connection import cleaned, quoted
+from recorder.analytics.engine.relations import event_types
+from recorder.analytics.registry import Model, ModelError, built_in_models, stored_models
+
+# The SQL in this module is put together from model files, column names and paths that are our own, quoted where they
+# could be anything; values of users travel as parameters.
+# ruff: noqa: S608
+
+FEW_EVENTS = 50_000
+"""Up to so many, models are made without optimizing their queries, and those without rows not at all."""
+
+
+def run_models(
+    events: pa.Table, *, models: Mapping[str, Model] | None = None, threads: int | None = None
+) -> dict[str, pa.Table]:
+    """Run every model over whole sessions.
+
+    Args:
+        events: rows of `schema.EVENTS`, audio appends included; any number of sessions, in any order.
+        models: in order of dependency; the built-in ones if None.
+        threads: how many threads DuckDB may use; if None, one for few events, else all cores.
+
+    Returns:
+        The rows of each model that is neither internal nor a view: the declared columns, ordered by the model's key.
+
+    Raises:
+        ModelError: a model's query fails, or does not give the columns that its description declares.
+    """
+    known = built_in_models() if models is None else models
+    chosen = {name: model for name, model in known.items() if not model.view}
+    few = threads is None and events.num_rows <= FEW_EVENTS
+    with (_hasty_database(os.getpid()) if few else _database(os.getpid(), threads)).cursor() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.register("events", events)
+        connection.register("event_types", event_types())
+        empty = {model.name for model in chosen.values() if not _make(connection, model, look_first=few)}
+        return {
+            model.name: _no_rows(model) if model.name in empty else _rows(connection, model)
+            for model in chosen.values()
+            if not model.internal
+        }
+
+
+def _make(connection: duckdb.DuckDBPyConnection, model: Model, *, look_first: bool) -> bool:
+    """Make a model's table; whether it can have rows, if that was looked at."""
+    try:
+        skip = look_first and bool(model.only_if) and connection.execute(_condition(model)).fetchone() is None
+        connection.execute(_empty_creation(model) if skip else _creation(model))
+    except duckdb.Error as error:
+        raise ModelError(model.name, cleaned(str(error))) from error
+    return not skip
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, model: Model) -> pa.Table:
+    return connection.sql(f"FROM {quoted(model.name)}").to_arrow_table()
+
+
+@cache
+def _no_rows(model: Model) -> pa.Table:
+    with _database(os.getpid(), None).cursor() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(_empty_creation(model))
+        return _rows(connection, model)
+
+
+def run_checks(tables: Mapping[str, pa.Table]) -> dict[str, list[dict[str, Any]]]:
+    """Run the stored models' checks on their rows.
+
+    Args:
+        tables: the rows of every stored model, as `run_models` gives them.
+
+    Returns:
+        `model.check` → the rows that break it; checks that hold are left out.
+    """
+    with _database(os.getpid(), None).cursor() as connection:
+        for name, rows in tables.items():
+            connection.register(name, rows)
+        broken = {
+            f"{model.name}.{check.name}": connection.sql(check.sql).to_arrow_table().to_pylist()
+            for model in stored_models().values()
+            for check in model.all_checks()
+        }
+    return {name: rows for name, rows in broken.items() if rows}
+
+
+@cache
+def _database(process: int, threads: int | None) -> duckdb.DuckDBPyConnection:  # noqa: ARG001 (no sharing after a fork)
+    """An empty database in memory, opened once: opening takes longer than some models."""
+    return duckdb.connect(config={} if threads is None else {"threads": threads})
+
+
+@cache
+def _hasty_database(process: int) -> duckdb.DuckDBPyConnection:  # noqa: ARG001 (as in `_database`)
+    """The same for few events: planning the models takes longer than running them, and optimizing a third of that."""
+    database = duckdb.connect(config={"threads": 1})
+    optimizers = ",".join(str(name) for (name,) in database.execute("FROM duckdb_optimizers()").fetchall())
+    database.execute(f"SET disabled_optimizers = '{optimizers}'")
+    return database
+
+
+@cache
+def _creation(model: Model) -> duckdb.Statement:
+    """The statement that makes the model's table: parsed once, since parsing takes a quarter of a small session's time.
+
+    The table has the declared columns and types, ordered by the model's key; an internal one is as its query gives it.
+    """
+    query = model.query
+    if model.columns:
+        columns = ", ".join(
+            f"CAST({quoted(column.name)} AS {column.type}) AS {column.name}" for column in model.columns
+        )
+        query = f"SELECT {columns} FROM ({model.query}\n) ORDER BY {', '.join(quoted(name) for name in model.key)}"
+    return duckdb.extract_statements(f"CREATE TEMP TABLE {quoted(model.name)} AS {query}")[0]
+
+
+@cache
+def _empty_creation(model: Model) -> duckdb.Statement:
+    """The statement that makes the model's table without rows."""
+    columns = ", ".join(f"{quoted(column.name)} {column.type}" for column in model.columns)
+    return duckdb.extract_statements(f"CREATE TEMP TABLE {quoted(model.name)} ({columns})")[0]
+
+
+@cache
+def _condition(model: Model) -> duckdb.Statement:
+    """The statement that gives a row if the model may have any."""
+    return duckdb.extract_statements(f"SELECT 1 {model.only_if} LIMIT 1")[0]
