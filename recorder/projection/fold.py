@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from recorder.projection import payload as json
 from recorder.projection.input_buffer import InputBuffer
 from recorder.projection.item_list import ItemList
 from recorder.projection.payload import Object
@@ -27,6 +28,7 @@ class Fold:
         session: effective configuration.
         items: the conversation and what stands outside.
         input: the server's input audio buffer.
+        voices: items whose speech, or silence, the server has seen the end of.
         responses: what they are, and what of them is heard.
         response_of: the response that made an item, by the item's id.
         interrupted: ids of items that speech or an action met while they could be heard.
@@ -43,6 +45,7 @@ class Fold:
         self.session: dict[str, Any] = {}
         self.items = ItemList()
         self.input = InputBuffer()
+        self.voices: set[str] = set()
         self.responses = Responses()
         self.response_of: dict[str, Response] = {}
         self.interrupted: set[str] = set()
@@ -51,6 +54,12 @@ class Fold:
         self.answered: set[str | None] = set()
         self.finished: set[tuple[str, int, str]] = set()
         self.closed = False
+
+    @property
+    def detection(self) -> Object:
+        """The effective turn detection; empty where there is none."""
+        audio_input = json.child(json.child(self.session, "audio"), "input")
+        return json.child(audio_input, "turn_detection") or json.child(self.session, "turn_detection")
 
     def attribute(self, event: RecordedEvent) -> Response | None:
         """The response that an event of the server's belongs to. An item that it names is that response's."""

@@ -16,14 +16,7 @@ def _speech_started(fold: Fold, event: RecordedEvent, message: Object) -> None:
         fold.input.speech(event.item_id, json.number(message, "audio_start_ms"), None)
     response = fold.responses.latest_speaking()
     if response is not None and response.is_met_at(event.monotonic_ns):
-        _meet(fold, event, response, cuts=_interrupts(fold))
-
-
-def _interrupts(fold: Fold) -> bool:
-    """Whether the server lets speech stop a response."""
-    audio_input = json.child(json.child(fold.session, "audio"), "input")
-    detection = json.child(audio_input, "turn_detection") or json.child(fold.session, "turn_detection")
-    return detection.get("interrupt_response") is not False
+        _meet(fold, event, response, cuts=fold.detection.get("interrupt_response") is not False)
 
 
 def _stop(fold: Fold, event: RecordedEvent, _message: Object) -> None:

@@ -69,10 +69,13 @@ def _speech(fold: Fold, event: RecordedEvent, message: Object) -> None:
     if event.item_id:
         start, end = json.number(message, "audio_start_ms"), json.number(message, "audio_end_ms")
         fold.input.speech(event.item_id, start, end)
+        fold.voices.add(event.item_id)
 
 
 def _committed(fold: Fold, event: RecordedEvent, _message: Object) -> None:
     audio_ms = fold.input.committed(event.item_id)
+    if event.item_id in fold.voices and fold.detection.get("create_response") is not False:
+        fold.requests.answers_voice(event.position)
     if event.item_id:
         item = fold.item(event.item_id, event, role="user", after=event.previous_item_id)
         part = part_at(item, 0)
@@ -95,6 +98,7 @@ def _forget(fold: Fold, asked: list[bool]) -> None:
 
 def _response_created(fold: Fold, event: RecordedEvent, message: Object) -> None:
     response, described = fold.responses.of(event), json.child(message, "response")
+    fold.requests.response_created()
     asked = fold.asked_out_of_band.popleft()[0] if fold.asked_out_of_band else False
     # Servers that name the conversation say null for none; the others leave only the request to go by.
     if response is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from recorder.projection import payload as json
 from recorder.projection.payload import Object
@@ -10,7 +11,8 @@ from recorder.protocol.envelope import RecordedEvent
 
 Undo = Callable[[], None]
 
-_MOST: int = 256
+_BUSY: Final = "conversation_already_has_active_response"
+_MOST: Final = 256
 """Requests that are remembered: an error follows what it refuses closely."""
 
 
@@ -18,22 +20,35 @@ class Requests:
     """The client's latest requests, with how to take each back."""
 
     def __init__(self) -> None:
-        self._asked: list[tuple[str | None, str, Undo]] = []
+        self._asked: list[tuple[str | None, str, int, Undo]] = []
+        self._own_attempt: int | None = None
 
     def ask(self, event: RecordedEvent, undo: Undo) -> None:
         """Remember a request."""
-        self._asked.append((event.event_id or None, event.type or "", undo))
+        self._asked.append((event.event_id or None, event.type or "", event.position, undo))
         del self._asked[:-_MOST]
+
+    def answers_voice(self, position: int) -> None:
+        """The server has committed a voice: it attempts a response of its own, which can be refused as well."""
+        self._own_attempt = position
+
+    def response_created(self) -> None:
+        """Somebody's attempt was not refused."""
+        self._own_attempt = None
 
     def refuse(self, error: Object) -> None:
         """Take back what an error refuses, once."""
         cause = json.identifier(error, "event_id")
         place = self._last(lambda event_id, _: cause is not None and event_id == cause)
         if place is None:
-            kind = _refused_kind(error)
+            kind, attempt = _refused_kind(error), None
+            if json.text(error, "code") == _BUSY:
+                attempt, self._own_attempt = self._own_attempt, None
             place = self._last(lambda _, asked: asked == kind)
+            if place is not None and attempt is not None and self._asked[place][2] < attempt:
+                return  # the server's own: it comes with the commit, after what the client had asked for
         if place is not None:
-            self._asked.pop(place)[2]()
+            self._asked.pop(place)[3]()
 
     def _last(self, fits: Callable[[str | None, str], bool]) -> int | None:
         for place in range(len(self._asked) - 1, -1, -1):
@@ -45,7 +60,7 @@ class Requests:
 def _refused_kind(error: Object) -> str | None:
     """The type of the request that an error which names none is about."""
     code, param, message = (json.text(error, key) or "" for key in ("code", "param", "message"))
-    if code == "conversation_already_has_active_response" or param.startswith("response"):
+    if code == _BUSY or param.startswith("response"):
         return "response.create"
     if code == "response_cancel_not_active":
         return "response.cancel"

@@ -37,6 +37,7 @@ class BargeIns:
     """
 
     def __init__(self, speed: float, interruptions: list[InterruptionTruth]) -> None:
+        self._speed = speed
         self._script = Playback(speed)
         self._wall = Playback()
         self._interruptions = interruptions
@@ -44,7 +45,10 @@ class BargeIns:
 
     def audio(self, response_id: str, item_id: str, audio_ms: float) -> None:
         """A piece of audio was sent."""
-        if not self._spoken or self._spoken[-1].item_id != item_id:
+        last = self.last
+        if last is None or last.response_id != response_id:  # each response plays from its first audio on
+            self._script, self._wall = Playback(self._speed), Playback()
+        if last is None or last.item_id != item_id:
             self._spoken.append(SpokenItem(response_id, item_id))
         self._spoken[-1].audio_ms += audio_ms
         now = time.monotonic()
@@ -94,9 +98,12 @@ class BargeIns:
     def truncated(self, item_id: str, audio_end_ms: int, *, accepted: bool) -> None:
         """A client's truncate was accepted or refused."""
         item = next((spoken for spoken in self._spoken if spoken.item_id == item_id), None)
-        if item is None or item.interruption is None or item.interruption.heard_ms is not None:
+        if item is None or item.interruption is None:
             return
         interruption = item.interruption
+        if interruption.heard_ms is not None:  # the first that was accepted says how it went, the last how much is left
+            interruption.heard_ms = audio_end_ms if accepted else interruption.heard_ms
+            return
         if not accepted:
             interruption.truncate_status = "beyond_audio" if audio_end_ms > item.audio_ms else "rejected"
             return

@@ -205,7 +205,7 @@ class Player:
         kind = event.get("type")
         if kind in _AUDIO_DELTAS:
             if event.get("item_id") != self._answer.get("item_id"):
-                self._answer, self._answer_ms = event, 0.0
+                self._answer, self._answer_ms, self._playback = event, 0.0, Playback(self._speed)
             length = len(pybase64.b64decode(event["delta"])) / self._ear_format.bytes_per_ms
             self._answer_ms += length
             self._playback.add(length, time.monotonic())
@@ -232,6 +232,7 @@ class Player:
         await self._send({"type": "response.create"})
 
     async def _truncate(self, audio_end_ms: int) -> None:
+        self._answer_ms -= self._playback.left_ms(time.monotonic())
         self._playback.flush(time.monotonic())
         event = {"type": "conversation.item.truncate", "item_id": self._answer.get("item_id"), "content_index": 0}
         await self._send({**event, "audio_end_ms": audio_end_ms})

@@ -162,8 +162,9 @@ class Conversation:
             raise EventRefusedError("invalid_value", message, param="item_id")
         if not isinstance(audio_end_ms, int) or audio_end_ms < 0:
             raise EventRefusedError("invalid_type", "Invalid 'audio_end_ms'.", param="audio_end_ms")
-        if audio_end_ms > item.audio_ms:
-            message = f"Audio content of {round(item.audio_ms)}ms is already shorter than {audio_end_ms}ms"
+        left_ms = item.audio_ms if item.truncated_ms is None else item.truncated_ms
+        if audio_end_ms > left_ms:
+            message = f"Audio content of {round(left_ms)}ms is already shorter than {audio_end_ms}ms"
             raise EventRefusedError("invalid_value", message, param="audio_end_ms")
         item.truncated_ms = audio_end_ms
         item.said = item.said or item.text

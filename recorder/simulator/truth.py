@@ -55,7 +55,7 @@ class InterruptionTruth(Struct, kw_only=True):
         clock: in whose time it is one. `both`, except in runs at another speed than 1: `script` in the script's
             time only, `wall` only for an observer who takes the wall clock for the listener's.
         delivered_ms: audio of the item sent by then.
-        heard_ms: `audio_end_ms` of the accepted truncate.
+        heard_ms: `audio_end_ms` of the last truncate that was accepted.
     """
 
     response_id: str

@@ -131,3 +131,37 @@ def scripts(draw: st.DrawFn) -> Script:
         },
     }
     return msgspec.convert(script, Script)
+
+
+def _semantic(turns: list[dict[str, Any]], steps: list[dict[str, Any]]) -> Script:
+    """A call with a semantic VAD, an open microphone and a client that truncates."""
+    listening = {"turn_detection": {"type": "semantic_vad"}, "format": {"type": "audio/pcma"}}
+    session = {"audio": {"input": listening, "output": {"format": {"type": "audio/pcma"}}}}
+    steps = [{"wait": "session.created"}, {"microphone": True}, {"pause": 400}, *steps]
+    tools = {"answered": {"output": "rain", "delay_ms": 0}}
+    part = {"audio_format": "g711_alaw", "tools": tools, "steps": steps}
+    return msgspec.convert({"name": "known", "session": session, "turns": turns, "client": part}, Script)
+
+
+_CALLING: Final[dict[str, Any]] = {"tools": [{"name": "answered", "arguments": {"city": "Bonn"}}]}
+_ONE_SECOND: Final[dict[str, Any]] = {"say": "I am listening.", "audio_seconds": 1.0}
+TRUNCATED_TWICE: Final = _semantic(
+    [_ONE_SECOND],
+    [
+        *({"speak": 1.13}, {"pause": 1412}, {"cancel": True}, {"truncate": "played"}),
+        *({"pause": 2500}, {"truncate": "played"}, {"pause": 900}),
+    ],
+)
+"""The second truncate comes when no more is played, and must not say that more was heard."""
+BEFORE_THE_LAST_WAS_PLAYED: Final = _semantic(
+    [_CALLING, _CALLING, _ONE_SECOND, _ONE_SECOND],
+    [
+        *({"speak": 0.4}, {"pause": 100}, {"text": "yes"}, {"pause": 1500}, {"text": "yes"}, {"pause": 1500}),
+        *({"speak": 0.4}, {"pause": 200}),
+    ],
+)
+"""A response begins to play while the one before it still does: each plays from its own first audio."""
+ASKED_BEFORE_THE_COMMIT: Final = _semantic(
+    [_CALLING], [{"speak": 0.4}, {"pause": 100}, {"text": "yes"}, {"pause": 1500}, {"speak": 0.4}, {"pause": 200}]
+)
+"""The client asks, a voice is committed, the server's own attempt is refused, and only then comes the response."""

@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 
 from recorder.analytics.engine import run_models
 from recorder.protocol.builder import EventBuilder
@@ -25,9 +25,8 @@ from recorder.simulator.script import Script
 from recorder.simulator.server import Simulator
 from recorder.simulator.truth import ResponseTruth, Truth
 from recorder.store.schema import events_table
-from tests.e2e import virtual_time
+from tests.e2e import drawn_scripts, virtual_time
 from tests.e2e.agreement import Rows
-from tests.e2e.drawn_scripts import scripts
 
 EXAMPLES: Final = int(os.environ.get("DRAWN_CALLS", "6"))
 """How many calls are drawn; hundreds find more, a few a second."""
@@ -281,6 +280,9 @@ def check(call: Call) -> None:
 
 
 @settings(deadline=None, max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
-@given(script=scripts())
+@example(script=drawn_scripts.TRUNCATED_TWICE)
+@example(script=drawn_scripts.BEFORE_THE_LAST_WAS_PLAYED)
+@example(script=drawn_scripts.ASKED_BEFORE_THE_COMMIT)
+@given(script=drawn_scripts.scripts())
 def test_the_models_agree_with_the_truth_of_drawn_calls(script: Script) -> None:
     check(call(script))

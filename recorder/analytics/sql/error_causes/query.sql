@@ -52,18 +52,46 @@ guessed AS (
   FROM errors
   ANTI JOIN exact ON exact.session_id = errors.session_id AND exact.error_position = errors.position
 ),
--- The server's own attempt to answer a voice can be refused as well: a response.create that had its response before the
--- voice was committed is not what the error speaks of.
-own_attempts AS (
-  SELECT guessed.session_id, guessed.position, created.position AS created_position
+-- The server's own attempt to answer a voice can be refused as well. A response.create that had its response before the
+-- voice was committed is not what the error speaks of; nor is one that was sent before the commit, where the error is the
+-- first and nothing was created since: the server's attempt comes with the commit.
+busy AS (
+  SELECT session_id, position, lag(position) OVER (PARTITION BY session_id ORDER BY position) AS previous_position
   FROM guessed
-  ASOF JOIN (
+  WHERE code = 'conversation_already_has_active_response'
+),
+created AS (
+  SELECT session_id, position FROM wire_events WHERE direction = 'server' AND type = 'response.created'
+),
+voices AS (
+  SELECT session_id, item_id
+  FROM wire_events
+  WHERE direction = 'server'
+    AND type IN ('input_audio_buffer.speech_stopped', 'input_audio_buffer.timeout_triggered')
+),
+commits_made AS (
+  SELECT
+    committed.session_id, committed.position,
+    coalesce(session_configs.creates_responses, true)
+      AND (committed.session_id, committed.item_id) IN (SELECT (session_id, item_id) FROM voices) AS is_answered
+  FROM (
     FROM wire_events WHERE direction = 'server' AND type = 'input_audio_buffer.committed'
-  ) AS committed ON committed.session_id = guessed.session_id AND committed.position < guessed.position
-  ASOF JOIN (
-    FROM wire_events WHERE direction = 'server' AND type = 'response.created'
-  ) AS created ON created.session_id = guessed.session_id AND created.position < committed.position
-  WHERE guessed.code = 'conversation_already_has_active_response'
+  ) AS committed
+  ASOF LEFT JOIN session_configs
+    ON session_configs.session_id = committed.session_id AND session_configs.position < committed.position
+),
+own_attempts AS (
+  SELECT
+    busy.session_id, busy.position,
+    greatest(created.position, CASE
+      WHEN committed.is_answered
+        AND coalesce(latest.position < committed.position, true)
+        AND coalesce(busy.previous_position < committed.position, true)
+      THEN committed.position END) AS not_before
+  FROM busy
+  ASOF JOIN commits_made AS committed ON committed.session_id = busy.session_id AND committed.position < busy.position
+  ASOF LEFT JOIN created ON created.session_id = committed.session_id AND created.position < committed.position
+  ASOF LEFT JOIN created AS latest ON latest.session_id = busy.session_id AND latest.position < busy.position
 ),
 told AS (
   SELECT guessed.session_id, guessed.position AS error_position, kinds.position, kinds.type
@@ -71,7 +99,7 @@ told AS (
   LEFT JOIN own_attempts ON own_attempts.session_id = guessed.session_id AND own_attempts.position = guessed.position
   ASOF JOIN (FROM sent UNION ALL FROM appends) AS kinds
     ON kinds.session_id = guessed.session_id AND kinds.type = guessed.cause_type AND kinds.position < guessed.position
-  WHERE coalesce(kinds.position > own_attempts.created_position, true)
+  WHERE coalesce(kinds.position > own_attempts.not_before, true)
 ),
 likely AS (
   SELECT guessed.session_id, guessed.position AS error_position, sent.position, sent.type
