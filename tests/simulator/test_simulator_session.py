@@ -108,6 +108,9 @@ def test_truncation_takes_the_transcript_and_shortens_the_prompt() -> None:
         conversation.truncate("a", 1001)
     item = conversation.truncate("a", 500)
     assert (item.tokens, item.said, item.text) == (Tokens(text=0, audio=10), "Hey!", "")
+    with pytest.raises(EventRefusedError, match="Audio content of 500ms is already shorter than 501ms"):
+        conversation.truncate("a", 501)
+    assert conversation.truncate("a", 200).truncated_ms == 200
 
 
 def test_only_an_assistants_audio_can_be_truncated() -> None:
