@@ -10,10 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from recorder.pipeline.imports import import_files
 from recorder.protocol.envelope import RecordKind
 from recorder.store.journal import JournalWriter, encode_frame
+
+# Drawn tests are the same in every run, so that a run says something of the change and not of luck. `make soak` draws
+# anew, and many times as much (`--hypothesis-profile soak`, tests/drawing.py).
+settings.register_profile(
+    "ci", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile(
+    "soak", max_examples=2000, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("ci")
 
 HOSTILE_USER = '<img src=x onerror="alert(1)"> \u202egnirts lived'
 HOSTILE_ASSISTANT = "</script><script>alert(2)</script>\u2028<b>bold</b> %{y} <a href='javascript:alert(3)'>link</a>"
@@ -217,6 +228,10 @@ class RunningSession:
         text = json.dumps({"type": kind, **fields}).encode()
         head = struct.pack("!BB", 0x81, len(text)) if len(text) < 126 else struct.pack("!BBH", 0x81, 126, len(text))
         self._write(RecordKind.SERVER_BYTES, head + text)
+
+    def end(self, **facts: Any) -> None:
+        """The last record of a session that is over, and not sealed yet."""
+        self._write(RecordKind.CLOSED, json.dumps({"closed_by": "client", "error": None, **facts}).encode())
 
     def close(self) -> None:
         self._writer.close(finished=False)

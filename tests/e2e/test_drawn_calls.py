@@ -8,14 +8,13 @@ log.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 
 from recorder.analytics.engine import run_models
 from recorder.protocol.builder import EventBuilder
@@ -25,11 +24,9 @@ from recorder.simulator.script import Script
 from recorder.simulator.server import Simulator
 from recorder.simulator.truth import ResponseTruth, Truth
 from recorder.store.schema import events_table
+from tests.drawing import examples
 from tests.e2e import drawn_scripts, virtual_time
 from tests.e2e.agreement import Rows
-
-EXAMPLES: Final = int(os.environ.get("DRAWN_CALLS", "6"))
-"""How many calls are drawn; hundreds find more, a few a second."""
 
 APPEND_MS: Final = 20
 AUDIO: Final = {"response.output_audio.delta", "response.audio.delta"}
@@ -279,7 +276,7 @@ def check(call: Call) -> None:
     check_pacing(call)
 
 
-@settings(deadline=None, max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(6))
 @example(script=drawn_scripts.TRUNCATED_TWICE)
 @example(script=drawn_scripts.BEFORE_THE_LAST_WAS_PLAYED)
 @example(script=drawn_scripts.ASKED_BEFORE_THE_COMMIT)

@@ -18,6 +18,7 @@ from recorder.pipeline.catalog import Catalog
 from recorder.protocol.builder import EventBuilder
 from recorder.protocol.envelope import RecordedEvent
 from recorder.store.schema import events_table
+from tests.drawing import examples
 from tests.e2e.agreement import Rows, compare, fold
 from tests.e2e.drawn_sessions import Line, replayed, sessions
 
@@ -52,7 +53,7 @@ def test_they_agree_on_recordings(recordings: dict[str, list[RecordedEvent]], fi
     compare(state, tables_of(events))
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=examples(10))
 @example(drawn=[UNENDED])
 @given(drawn=st.lists(sessions(), min_size=1, max_size=12))
 def test_they_agree_on_drawn_sessions(drawn: list[list[Line]]) -> None:

@@ -26,6 +26,7 @@ from recorder.store import layout, segments
 from recorder.store.journal import JournalWriter, by_session, encode_frame, list_journals, read_journal
 from recorder.store.manifests import Manifest, ManifestCache
 from recorder.store.schema import events_table
+from tests.drawing import examples
 from tests.pipeline.conftest import Journal
 from tests.pipeline.test_seal import CrashError, crash_at
 
@@ -144,7 +145,7 @@ def test_whatever_the_cuts_the_rows_are_those_of_one_seal(tmp_path: Path) -> Non
     assert {"events", "appends", "sessions", "responses", "turns"} < expected.keys()
     places = st.sets(st.integers(1, len(session) - 1), max_size=6)
 
-    @settings(max_examples=10, deadline=None)
+    @settings(max_examples=examples(10))
     @given(cuts=places, seals=places)
     def any_cuts(cuts: set[int], seals: set[int]) -> None:
         write(tmp_path / "cut", session, cuts, seals)

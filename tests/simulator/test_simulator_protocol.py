@@ -21,6 +21,7 @@ from recorder.simulator.audio import synthesize
 from recorder.simulator.connection import UNTYPED
 from recorder.simulator.script import Pacing, Script, Turn
 from recorder.simulator.server import Simulator
+from tests.drawing import examples
 
 QUICK = Pacing(queue_ms=0, first_token_ms=0, first_audio_ms=0, pace=1000, token_ms=0, transcription_ms=0)
 SLOW = {"pace": 0.2}
@@ -194,7 +195,7 @@ SHAPES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(st.lists(st.tuples(st.sampled_from(TYPES), st.dictionaries(st.sampled_from(KEYS), JSON | SHAPES)), max_size=12))
 async def test_no_event_breaks_the_session(events: list[tuple[str, dict[str, Any]]]) -> None:
     async with Simulator(script(), speed=100) as simulator, connect(simulator.url, proxy=None) as socket:

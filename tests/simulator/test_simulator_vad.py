@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from recorder.simulator.audio import AudioFormat, Samples, synthesize
 from recorder.simulator.vad import FRAME_MS, SpeechStarted, SpeechStopped, VadSettings, VoiceDetector
+from tests.drawing import examples
 
 Events = list[SpeechStarted | SpeechStopped]
 
@@ -26,7 +27,7 @@ def detect(samples: Samples, rate: int = 24_000, vad: VadSettings | None = None,
     return events
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(
     start=st.integers(400, 900),
     length=st.integers(100, 1500),
@@ -44,7 +45,7 @@ def test_finds_a_voice_within_one_frame(start: int, length: int, silence: int, r
     assert stopped.voice_end_ms == pytest.approx(start + length, abs=2)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30))
 @given(chunk=st.integers(1, 5000))
 def test_chunking_changes_nothing(chunk: int) -> None:
     samples = audio([(300, 700), (1300, 1900)], 2400, 8_000)
