@@ -22,8 +22,9 @@ from typing import Any
 
 from recorder.protocol.envelope import RecordKind
 from recorder.proxy import splice as module
+from recorder.proxy.overhead import Overhead
 from recorder.proxy.selector import READ, SpliceSelector
-from recorder.proxy.splice import Splice
+from recorder.proxy.splice import SAMPLE_EVERY, Splice
 from recorder.proxy.tap import Tap
 from recorder.store.counters import Counters
 from recorder.store.ring import RingReader, RingWriter
@@ -77,7 +78,7 @@ async def main() -> None:
             tap=Tap(ring, 1),
             kinds=(RecordKind.CLIENT_BYTES, RecordKind.SERVER_BYTES),
             on_end=lambda _: None,
-            observe=Counters().observe_latency,
+            observe=Overhead(SAMPLE_EVERY, Counters().observe_latency).observe,
         )
         forms = {"without": without_sampling(), "with": Splice._pump}
         times: dict[str, list[float]] = {name: [] for name in forms}

@@ -24,6 +24,13 @@ def seconds(value: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def fine_seconds(value: float | None) -> str:
+    """As `seconds`, of what is short: `48 µs`, `2.4 ms`."""
+    if value is None or value >= 0.00995:
+        return seconds(value)
+    return f"{value * 1e3:.1f} ms" if value >= 0.0009995 else f"{value * 1e6:.0f} µs"
+
+
 def milliseconds(value: float | None) -> str:
     """As `seconds`, from milliseconds."""
     return seconds(None if value is None else value / 1000)
@@ -101,6 +108,7 @@ def short_id(text: str) -> str:
 
 FILTERS = {
     "seconds": seconds,
+    "fine_seconds": fine_seconds,
     "milliseconds": milliseconds,
     "count": count,
     "short_count": short_count,

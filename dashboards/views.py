@@ -129,6 +129,7 @@ def session(catalog: Queryable, session_id: str) -> dict[str, Any]:
     return {
         "session": facts,
         "wasted": queries.wasted_usd(catalog, session_id) if facts["interruption_count"] else None,
+        "overhead": queries.overhead(catalog, session_id),
         "kept": kept_words(facts),
         "items": [_with_heard(item) for item in queries.transcript(catalog, session_id)],
         "responses": records(rows_of(catalog, "responses", session_id, "response_no")),

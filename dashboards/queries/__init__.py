@@ -4,7 +4,7 @@ Functions take an open catalog (anything with its `query`) and return polars fra
 """
 
 from dashboards.queries.base import Queryable, parsed, records, rows_of
-from dashboards.queries.details import contexts, rate_limits, transcription_failures, wasted_usd
+from dashboards.queries.details import contexts, overhead, rate_limits, transcription_failures, wasted_usd
 from dashboards.queries.events import EventFilter, event_types, list_events
 from dashboards.queries.picture import timeline_marks, timeline_runs, transcript
 from dashboards.queries.sessions import SORTS, SessionFilter, Sort, list_sessions, models
@@ -35,6 +35,7 @@ __all__ = [
     "list_events",
     "list_sessions",
     "models",
+    "overhead",
     "overview",
     "parsed",
     "rate_limits",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from dashboards.queries.base import Queryable, records
+from dashboards.queries.base import Queryable, records, rows_of
 
 
 def contexts(catalog: Queryable, session_id: str) -> list[dict[str, Any]]:
@@ -26,6 +26,15 @@ def contexts(catalog: Queryable, session_id: str) -> list[dict[str, Any]]:
             [session_id],
         )
     )
+
+
+def overhead(catalog: Queryable, session_id: str) -> dict[str, Any]:
+    """What the proxy added: rows of `proxy_overhead` as `client` and `server`, and `worst_seconds`; {} if unknown."""
+    rows = {row["direction"]: row for row in records(rows_of(catalog, "proxy_overhead", session_id, "direction"))}
+    longest = [row["max_seconds"] for row in rows.values() if row["max_seconds"] is not None]
+    unknown = {"p50_seconds": None}
+    told = {side: rows.get(side, unknown) for side in ("client", "server")}
+    return {**told, "worst_seconds": max(longest, default=None)} if rows else {}
 
 
 def rate_limits(catalog: Queryable, session_id: str) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ ORDER: Final = (
     "errors",
     "limits",
     "pacing",
+    "proxy",
 )
 
 _PREFACE: Final = """\

@@ -39,7 +39,7 @@ def stats(
         typer.Argument(
             metavar="[NAME]",
             help="sessions, latency, responses, interruptions, usage, cost, context, tools, mcp, transcription, "
-            "errors, limits, or pacing; an overview if absent.",
+            "errors, limits, pacing, or proxy; an overview if absent.",
             show_default=False,
         ),
     ] = None,

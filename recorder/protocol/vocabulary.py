@@ -348,7 +348,7 @@ recorder recorder recorder
         direction bytes reason
     recorder.session_closed: The session ended; says by whom, with which code, and how much was carried.
         closed_by? close_code? close_reason? status? error? client_bytes? server_bytes? missed_bytes?
-        left_out? recording_stopped? connect_seconds? handshake_seconds?
+        left_out? recording_stopped? connect_seconds? handshake_seconds? added_latency?
 """
 """Heads `dialect sender family`, below each its `name: meaning`, below that its fields beside `type`; `?` marks those
 that may be missing."""

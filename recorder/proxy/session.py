@@ -20,12 +20,13 @@ from recorder.proxy.forward import request_head, response_head
 from recorder.proxy.http import RefusedError, Request, Response, read_request, read_response
 from recorder.proxy.logbook import KINDS, Logbook
 from recorder.proxy.meter import Meter
+from recorder.proxy.overhead import Overhead
 from recorder.proxy.refusals import close_politely, pass_refusal_on
 from recorder.proxy.routes import Route
 from recorder.proxy.selector import SpliceSelector
 from recorder.proxy.settings import Loaded
 from recorder.proxy.sockets import reset_on_close, send_all, words_for
-from recorder.proxy.splice import Splice
+from recorder.proxy.splice import SAMPLE_EVERY, Splice
 from recorder.proxy.tap import Tap
 from recorder.store.counters import CONNECT, ERROR, HTTP_REQUESTS, REFUSED, Counters
 from recorder.store.ring import RingWriter
@@ -72,6 +73,7 @@ class Session:
         self._on_end = on_end
         self._book: Logbook | None = None  # for WebSockets only
         self._meter: Meter | None = None
+        self._overhead = Overhead(SAMPLE_EVERY, counters.observe_latency)
         self._splice: Splice | None = None
         self._extensions: str | None = None  # what the handshake negotiated; None until it has
         self._watch: FrameWatch | None = None
@@ -293,7 +295,7 @@ class Session:
             tap=self._tap,
             kinds=KINDS,
             on_end=ended,
-            observe=self._counters.observe_latency,
+            observe=self._overhead.observe,
             filters=filters,
         )
         if self._book is None:
@@ -334,7 +336,7 @@ class Session:
 
     def _record_close(self, **facts: Any) -> None:
         if self._book is not None:
-            self._book.close(self._traffic, **facts)
+            self._book.close(self._traffic, **facts, **self._overhead.facts())
 
     def _end(self) -> None:
         if self._meter is not None:

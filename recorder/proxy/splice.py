@@ -53,7 +53,8 @@ _ERROR: Final = select.EPOLLERR
 _TLS_RECORD: Final = 1 << 14  # RFC 8446 section 5.1; no read gives more
 _RESET_AFTER_ALL: Final = ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
 _RESET_PATIENCE_SECONDS: Final = 5.0
-_SAMPLE_EVERY: Final = 256  # chunks, of which one's time is taken
+SAMPLE_EVERY: Final = 64
+"""Of so many chunks of a direction, one's time is taken."""
 
 
 class _Lane:
@@ -74,7 +75,7 @@ class _Lane:
         self.ended = False  # nothing more will be read
         self.carried = 0
         # Sampling begins anywhere, so that short sessions have their share of it.
-        self.until_sample = os.getrandom(1)[0] % _SAMPLE_EVERY + 1
+        self.until_sample = os.getrandom(1)[0] % SAMPLE_EVERY + 1
 
 
 class Splice:
@@ -89,7 +90,8 @@ class Splice:
         tap: where chunks are recorded, or None to record nothing.
         kinds: the record kinds of the client's and the upstream's bytes.
         on_end: called once, on the event loop, when both sockets are closed.
-        observe: told, for one chunk of 256, the nanoseconds from having read it to having sent it on.
+        observe: told, for one chunk of `SAMPLE_EVERY`, its kind and the nanoseconds from having read it to having sent
+            it on.
         filters: which of the client's and of the upstream's bytes pass; None for all.
 
     Attributes:
@@ -106,13 +108,13 @@ class Splice:
         tap: Chunks | None,
         kinds: tuple[int, int],
         on_end: Callable[[Splice], None],
-        observe: Callable[[int], None] | None = None,
+        observe: Callable[[int, int], None] | None = None,
         filters: tuple[Filter, Filter] | None = None,
     ) -> None:
         self._selector = selector
         self._tap = tap
         self._on_end = on_end
-        self._observe = observe or (lambda _: None)
+        self._observe = observe or (lambda _kind, _ns: None)
         self._loop = asyncio.get_running_loop()
         up, down = _receiver(client, selector.scratch), _receiver(upstream, selector.scratch)
         if filters is not None:
@@ -200,7 +202,7 @@ class Splice:
         began = 0
         lane.until_sample = left = lane.until_sample - 1
         if not left:
-            lane.until_sample = _SAMPLE_EVERY
+            lane.until_sample = SAMPLE_EVERY
             began = time.monotonic_ns()
         if self._tap is not None:
             self._tap.chunk(lane.kind, data)
@@ -214,7 +216,7 @@ class Splice:
             self._sink_failed(lane, error)
             return
         if began:
-            self._observe(time.monotonic_ns() - began)
+            self._observe(lane.kind, time.monotonic_ns() - began)
         if sent != length:
             lane.held = bytes(data[sent:])
             self._watch_both()

@@ -144,7 +144,7 @@ LEFT_OUT_BYTES: Final = Metric(
 )
 ADDED_LATENCY: Final = Metric(
     "recorder_added_latency_seconds",
-    "From having read a chunk to having sent it on; every 256th chunk is measured.",
+    "From having read a chunk to having sent it on; every 64th chunk is measured.",
     "histogram",
     bounds=_FAST,
 )

@@ -147,6 +147,14 @@ TABLES: dict[str, list[dict[str, Any]]] = {
         {"session_id": "b", "audio_seconds": 90.0, "pace": 0.8, "pace_without_gaps": 1.2, "gap_count": 3}
         | {"gap_seconds": 6.0, "longest_gap_seconds": 4.0},
     ],
+    "proxy_overhead": [
+        {"session_id": "a", "direction": "client", "n": 300, "mean_seconds": 2e-5, "p50_seconds": 1e-5}
+        | {"p99_seconds": 1e-4, "max_seconds": 2e-4},
+        {"session_id": "a", "direction": "server", "n": 10, "mean_seconds": 3e-5, "p50_seconds": 3e-5}
+        | {"max_seconds": 5e-5},
+        {"session_id": "b", "direction": "client", "n": 100, "mean_seconds": 6e-5, "p50_seconds": 5e-5}
+        | {"p99_seconds": 7e-5, "max_seconds": 1e-3},
+    ],
 }
 
 
@@ -316,6 +324,15 @@ def test_pacing(engine: Engine) -> None:
     (row,) = ask(engine, "pacing")
     assert (row["n"], row["pace_p50"], row["off_pace"], row["off_pace_ratio"]) == (2, 0.9, 1, 0.5)
     assert (row["gaps"], row["gap_seconds"], row["longest_gap_seconds"], row["audio_minutes"]) == (3, 6.0, 4.0, 2.0)
+
+
+def test_proxy(engine: Engine) -> None:
+    """Means weigh by what was measured: (300 × 20 + 100 × 60) ÷ 400 µs."""
+    client, server = ask(engine, "proxy", "direction")
+    assert (client["n"], client["measured"], client["mean_seconds"]) == (2, 400, pytest.approx(3e-5))
+    assert (client["p50_seconds"], client["p99_n"], client["worst_p99_seconds"]) == (pytest.approx(3e-5), 2, 1e-4)
+    assert client["worst_seconds"] == 1e-3
+    assert (server["n"], server["worst_p99_seconds"], server["worst_seconds"]) == (1, None, 5e-5)
 
 
 @pytest.mark.parametrize("name", aggregates())

@@ -30,6 +30,23 @@ def test_durations_keep_three_figures_and_never_show_sixty_seconds(value: float 
     assert shown.seconds(value) == text
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (0, "0 µs"),
+        (4.84e-5, "48 µs"),
+        (0.0009994, "999 µs"),
+        (0.0009996, "1.0 ms"),
+        (0.009949, "9.9 ms"),
+        (0.00996, "10 ms"),
+        (4.214, "4.21 s"),
+    ],
+)
+def test_short_durations_are_shown_in_smaller_units(value: float | None, text: str) -> None:
+    assert shown.fine_seconds(value) == text
+
+
 @pytest.mark.parametrize(("value", "text"), [(None, "–"), (0, "0"), (1234567, "1\u202f234\u202f567")])
 def test_counts_have_thin_spaces(value: float | None, text: str) -> None:
     assert shown.count(value) == text

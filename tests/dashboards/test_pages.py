@@ -244,6 +244,18 @@ def test_the_session_page_tells_what_it_cost(client: TestClient, troubled: TestC
     assert (unpriced["Cost"], unpriced["Cost per minute"]) == ("–", "–")
 
 
+def test_the_session_page_tells_what_the_proxy_added(client: TestClient, running_session: Any) -> None:
+    data_dir, session = running_session
+    up = {"sum_ns": 90_000, "max_ns": 48_400, "upper_ns": [43_008, 49_152], "counts": [1, 1]}
+    session.end(added_latency={"every": 64, "client": up})
+    with TestClient(create_app(data_dir), base_url=LOCAL) as pages:
+        text = page(pages, f"/sessions/{session.SESSION_ID}")
+    assert re.findall(rf"<dt>{words.FACT_OVERHEAD}</dt><dd>(.*)</dd>", text) == [
+        "<bdi>43 µs / –</bdi> <small><bdi>longest 48 µs</bdi></small>"
+    ]
+    assert words.FACT_OVERHEAD not in page(client, "/sessions/sess_voice")
+
+
 def test_what_there_is_of_errors_tools_and_contexts_has_a_table(client: TestClient, troubled: TestClient) -> None:
     text = page(troubled, "/sessions/sess_troubled")
     tables = {
