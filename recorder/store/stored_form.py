@@ -16,21 +16,22 @@ import pyarrow.compute as pc
 from recorder.store.schema import EVENTS
 
 RECORDED_AT: Final = "recorded_at"
+MONOTONIC: Final = "monotonic_ns"
 CLOCK: Final = "clock_ns"
 
-SQL: Final = f"CAST(make_timestamp_ns({CLOCK} + coalesce(monotonic_ns, 0)) AS TIMESTAMPTZ_NS)"
+SQL: Final = f"CAST(make_timestamp_ns({CLOCK} + coalesce({MONOTONIC}, 0)) AS TIMESTAMPTZ_NS)"
 """`recorded_at`, for those who read the files."""
 
 STORED_EVENTS: Final = EVENTS.set(EVENTS.get_field_index(RECORDED_AT), pa.field(CLOCK, pa.int64()))
 
 
 def shrink(rows: pa.Table) -> pa.Table:
-    """Rows of `EVENTS` as they are stored; rows of other data sets as they are."""
+    """Rows of `EVENTS` as they are stored; rows of other data sets as they are, those with times of their own too."""
     place = rows.schema.get_field_index(RECORDED_AT)
-    if place < 0:
+    if place < 0 or MONOTONIC not in rows.column_names:
         return rows
     wall = rows[RECORDED_AT].cast(pa.int64())
-    return rows.set_column(place, CLOCK, pc.subtract(wall, pc.fill_null(rows["monotonic_ns"], 0)))
+    return rows.set_column(place, CLOCK, pc.subtract(wall, pc.fill_null(rows[MONOTONIC], 0)))
 
 
 def expand(rows: pa.Table) -> pa.Table:
@@ -38,5 +39,5 @@ def expand(rows: pa.Table) -> pa.Table:
     place = rows.schema.get_field_index(CLOCK)
     if place < 0:
         return rows
-    wall = pc.add(rows[CLOCK], pc.fill_null(rows["monotonic_ns"], 0))
+    wall = pc.add(rows[CLOCK], pc.fill_null(rows[MONOTONIC], 0))
     return rows.set_column(place, EVENTS.field(RECORDED_AT), wall.cast(EVENTS.field(RECORDED_AT).type))

@@ -90,7 +90,8 @@ class Journal:
         self.server({"type": "response.created", "response": {"id": "resp_1", "status": "in_progress"}})
         delta = {"type": "response.output_audio.delta", "response_id": "resp_1", "item_id": "item_1", "delta": "AQID"}
         self.server(delta | {"output_index": 0, "content_index": 0})
-        self.server({"type": "response.done", "response": {"id": "resp_1", "status": "completed", "usage": {}}})
+        usage = {"total_tokens": 5, "input_tokens": 3, "output_tokens": 2}
+        self.server({"type": "response.done", "response": {"id": "resp_1", "status": "completed", "usage": usage}})
         self.server(b"\x00\xff\x01", Opcode.BINARY)
         self.server(b"no JSON at all \xc3\xa9")
         return self.server(b"\x03\xe8bye", Opcode.CLOSE)

@@ -43,3 +43,10 @@ def test_what_has_no_such_column_stays() -> None:
 
     assert shrink(other) is other
     assert expand(other) is other
+
+
+def test_a_time_beside_no_monotonic_clock_stays() -> None:
+    usage = pa.table({"session_id": ["s"], "recorded_at": pa.array([NS], pa.timestamp("ns", "UTC"))})
+
+    assert shrink(usage) is usage
+    assert expand(usage) is usage
