@@ -68,6 +68,7 @@ def _added(fold: Fold, event: RecordedEvent, message: Object) -> None:
 
 
 def _placed(fold: Fold, event: RecordedEvent, message: Object) -> Item | None:
+    fold.requests.replied(event)
     item = take(fold, event, json.child(message, "item"))
     if item is not None:
         fold.items.into_conversation(item)
@@ -85,12 +86,14 @@ def _output(fold: Fold, event: RecordedEvent, message: Object) -> None:
 
 
 def _deleted(fold: Fold, event: RecordedEvent, _message: Object) -> None:
+    fold.requests.replied(event)
     item = fold.items.get(event.item_id)
     if item is not None:
         item.deleted = True
 
 
 def _truncated(fold: Fold, event: RecordedEvent, message: Object) -> None:
+    fold.requests.replied(event)
     item = fold.items.get(event.item_id)
     if item is not None:
         item.truncated = True

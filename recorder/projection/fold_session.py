@@ -33,7 +33,8 @@ def merge_config(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _session(fold: Fold, _event: RecordedEvent, message: Object) -> None:
+def _session(fold: Fold, event: RecordedEvent, message: Object) -> None:
+    fold.requests.replied(event)
     fold.session = merge_config(fold.session, json.child(message, "session"))
 
 
@@ -61,7 +62,8 @@ def _ask_clear(fold: Fold, _event: RecordedEvent, _message: Object) -> None:
     fold.input.ask_clear()
 
 
-def _cleared(fold: Fold, _event: RecordedEvent, _message: Object) -> None:
+def _cleared(fold: Fold, event: RecordedEvent, _message: Object) -> None:
+    fold.requests.replied(event)
     fold.input.cleared()
 
 
@@ -74,8 +76,9 @@ def _speech(fold: Fold, event: RecordedEvent, message: Object) -> None:
 
 def _committed(fold: Fold, event: RecordedEvent, _message: Object) -> None:
     audio_ms = fold.input.committed(event.item_id)
-    if event.item_id in fold.voices and fold.detection.get("create_response") is not False:
-        fold.requests.answers_voice(event.position)
+    fold.requests.replied(event)
+    if event.item_id and event.item_id in fold.voices and fold.detection.get("create_response") is not False:
+        fold.requests.answers_voice(event.position, event.item_id)
     if event.item_id:
         item = fold.item(event.item_id, event, role="user", after=event.previous_item_id)
         part = part_at(item, 0)
@@ -98,7 +101,7 @@ def _forget(fold: Fold, asked: list[bool]) -> None:
 
 def _response_created(fold: Fold, event: RecordedEvent, message: Object) -> None:
     response, described = fold.responses.of(event), json.child(message, "response")
-    fold.requests.response_created()
+    fold.requests.replied(event)
     asked = fold.asked_out_of_band.popleft()[0] if fold.asked_out_of_band else False
     # Servers that name the conversation say null for none; the others leave only the request to go by.
     if response is not None:

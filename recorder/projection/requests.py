@@ -21,31 +21,32 @@ class Requests:
 
     def __init__(self) -> None:
         self._asked: list[tuple[str | None, str, int, Undo]] = []
-        self._own_attempt: int | None = None
+        self._own_attempt: tuple[int, str] | None = None
 
     def ask(self, event: RecordedEvent, undo: Undo) -> None:
         """Remember a request."""
         self._asked.append((event.event_id or None, event.type or "", event.position, undo))
         del self._asked[:-_MOST]
 
-    def answers_voice(self, position: int) -> None:
-        """The server has committed a voice: it attempts a response of its own, which can be refused as well."""
-        self._own_attempt = position
+    def answers_voice(self, position: int, item_id: str) -> None:
+        """The server has committed a voice: with that it attempts a response, which can be refused as well."""
+        self._own_attempt = position, item_id
 
-    def response_created(self) -> None:
-        """Somebody's attempt was not refused."""
-        self._own_attempt = None
+    def replied(self, event: RecordedEvent) -> None:
+        """The server has gone on since it committed a voice: what it refuses from now on is the client's."""
+        if self._own_attempt is not None and event.item_id != self._own_attempt[1]:
+            self._own_attempt = None
 
     def refuse(self, error: Object) -> None:
         """Take back what an error refuses, once."""
+        attempt, self._own_attempt = self._own_attempt, None
         cause = json.identifier(error, "event_id")
         place = self._last(lambda event_id, _: cause is not None and event_id == cause)
         if place is None:
-            kind, attempt = _refused_kind(error), None
-            if json.text(error, "code") == _BUSY:
-                attempt, self._own_attempt = self._own_attempt, None
+            kind = _refused_kind(error)
             place = self._last(lambda _, asked: asked == kind)
-            if place is not None and attempt is not None and self._asked[place][2] < attempt:
+            busy = json.text(error, "code") == _BUSY
+            if place is not None and attempt is not None and busy and self._asked[place][2] < attempt[0]:
                 return  # the server's own: it comes with the commit, after what the client had asked for
         if place is not None:
             self._asked.pop(place)[3]()

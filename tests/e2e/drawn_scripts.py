@@ -165,3 +165,15 @@ ASKED_BEFORE_THE_COMMIT: Final = _semantic(
     [_CALLING], [{"speak": 0.4}, {"pause": 100}, {"text": "yes"}, {"pause": 1500}, {"speak": 0.4}, {"pause": 200}]
 )
 """The client asks, a voice is committed, the server's own attempt is refused, and only then comes the response."""
+TRUNCATED_TWICE_AT_ONCE: Final = _semantic(
+    [_ONE_SECOND], [{"text": "yes"}, {"pause": 1500}, {"truncate": 300}, {"truncate": 0}, {"pause": 500}]
+)
+"""Two truncates are sent before the first is answered."""
+REFUSED_AFTER_THE_COMMIT: Final = _semantic(
+    [{**_ONE_SECOND, "end": "dangling"}, _ONE_SECOND],
+    [
+        *({"text": "yes"}, {"pause": 1500}, {"speak": 1.13}, {"pause": 490}),
+        *({"cancel": True}, {"truncate": "played"}, {"text": "yes"}, {"pause": 700}),
+    ],
+)
+"""The client asks at the moment of the commit, and the server comes to it after its own attempt."""

@@ -278,8 +278,10 @@ def check(call: Call) -> None:
 
 @settings(max_examples=examples(6))
 @example(script=drawn_scripts.TRUNCATED_TWICE)
+@example(script=drawn_scripts.TRUNCATED_TWICE_AT_ONCE)
 @example(script=drawn_scripts.BEFORE_THE_LAST_WAS_PLAYED)
 @example(script=drawn_scripts.ASKED_BEFORE_THE_COMMIT)
+@example(script=drawn_scripts.REFUSED_AFTER_THE_COMMIT)
 @given(script=drawn_scripts.scripts())
 def test_the_models_agree_with_the_truth_of_drawn_calls(script: Script) -> None:
     check(call(script))

@@ -53,45 +53,54 @@ guessed AS (
   ANTI JOIN exact ON exact.session_id = errors.session_id AND exact.error_position = errors.position
 ),
 -- The server's own attempt to answer a voice can be refused as well. A response.create that had its response before the
--- voice was committed is not what the error speaks of; nor is one that was sent before the commit, where the error is the
--- first and nothing was created since: the server's attempt comes with the commit.
+-- voice was committed is not what the error speaks of; nor is one that was sent before the commit, where the error comes
+-- with the commit: the server takes one thing after the other, and has replied to nothing in between.
 busy AS (
-  SELECT session_id, position, lag(position) OVER (PARTITION BY session_id ORDER BY position) AS previous_position
-  FROM guessed
-  WHERE code = 'conversation_already_has_active_response'
+  FROM guessed WHERE code = 'conversation_already_has_active_response'
 ),
-created AS (
-  SELECT session_id, position FROM wire_events WHERE direction = 'server' AND type = 'response.created'
+said AS (
+  SELECT session_id, position, type, item_id
+  FROM wire_events
+  SEMI JOIN busy ON busy.session_id = wire_events.session_id
+  WHERE direction = 'server'
+),
+committed AS (
+  SELECT
+    said.session_id, said.position, said.item_id,
+    coalesce(session_configs.creates_responses, true) AS is_answered
+  FROM said
+  ASOF LEFT JOIN session_configs
+    ON session_configs.session_id = said.session_id AND session_configs.position < said.position
+  WHERE said.type = 'input_audio_buffer.committed'
 ),
 voices AS (
-  SELECT session_id, item_id
-  FROM wire_events
-  WHERE direction = 'server'
-    AND type IN ('input_audio_buffer.speech_stopped', 'input_audio_buffer.timeout_triggered')
+  SELECT DISTINCT session_id, item_id
+  FROM said
+  WHERE type IN ('input_audio_buffer.speech_stopped', 'input_audio_buffer.timeout_triggered')
 ),
-commits_made AS (
-  SELECT
-    committed.session_id, committed.position,
-    coalesce(session_configs.creates_responses, true)
-      AND (committed.session_id, committed.item_id) IN (SELECT (session_id, item_id) FROM voices) AS is_answered
-  FROM (
-    FROM wire_events WHERE direction = 'server' AND type = 'input_audio_buffer.committed'
-  ) AS committed
-  ASOF LEFT JOIN session_configs
-    ON session_configs.session_id = committed.session_id AND session_configs.position < committed.position
+created AS (
+  FROM said WHERE type = 'response.created'
+),
+replies AS (
+  SELECT said.*
+  FROM said
+  ASOF JOIN committed ON committed.session_id = said.session_id AND committed.position < said.position
+  WHERE said.item_id IS DISTINCT FROM committed.item_id AND (
+    said.type IN ('error', 'response.created', 'session.updated', 'input_audio_buffer.cleared')
+    OR (said.type LIKE 'conversation.item.%' AND said.type NOT LIKE '%transcription%')
+  )
 ),
 own_attempts AS (
   SELECT
     busy.session_id, busy.position,
     greatest(created.position, CASE
-      WHEN committed.is_answered
-        AND coalesce(latest.position < committed.position, true)
-        AND coalesce(busy.previous_position < committed.position, true)
+      WHEN committed.is_answered AND voices.item_id IS NOT NULL AND coalesce(replies.position < committed.position, true)
       THEN committed.position END) AS not_before
   FROM busy
-  ASOF JOIN commits_made AS committed ON committed.session_id = busy.session_id AND committed.position < busy.position
+  ASOF JOIN committed ON committed.session_id = busy.session_id AND committed.position < busy.position
+  LEFT JOIN voices ON voices.session_id = committed.session_id AND voices.item_id = committed.item_id
   ASOF LEFT JOIN created ON created.session_id = committed.session_id AND created.position < committed.position
-  ASOF LEFT JOIN created AS latest ON latest.session_id = busy.session_id AND latest.position < busy.position
+  ASOF LEFT JOIN replies ON replies.session_id = busy.session_id AND replies.position < busy.position
 ),
 told AS (
   SELECT guessed.session_id, guessed.position AS error_position, kinds.position, kinds.type

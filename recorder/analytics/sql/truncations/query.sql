@@ -10,13 +10,21 @@ WITH asked AS (
     ON rejections.session_id = wire_events.session_id AND rejections.position = wire_events.position
   WHERE wire_events.direction = 'client' AND wire_events.type = 'conversation.item.truncate'
 ),
-answers AS (
+done AS (
   SELECT
-    done.session_id, done.position, done.at_ns, done.item_id,
-    CASE WHEN isfinite(TRY_CAST(done.body ->> '$.audio_end_ms' AS DOUBLE))
-      THEN TRY_CAST(done.body ->> '$.audio_end_ms' AS DOUBLE) END AS audio_end_ms,
-    asked.position AS asked_position
-  FROM (FROM wire_events WHERE direction = 'server' AND type = 'conversation.item.truncated') AS done
+    session_id, position, at_ns, item_id,
+    CASE WHEN isfinite(TRY_CAST(body ->> '$.audio_end_ms' AS DOUBLE))
+      THEN TRY_CAST(body ->> '$.audio_end_ms' AS DOUBLE) END AS audio_end_ms
+  FROM wire_events
+  WHERE direction = 'server' AND type = 'conversation.item.truncated'
+),
+-- Where several were under way, the one that asked for as much; else the last of the item.
+answers AS (
+  SELECT done.*, coalesce(same.position, asked.position) AS asked_position
+  FROM done
+  ASOF LEFT JOIN (FROM asked WHERE NOT rejected) AS same
+    ON same.session_id = done.session_id AND same.item_id = done.item_id AND same.audio_end_ms = done.audio_end_ms
+    AND same.position < done.position
   ASOF LEFT JOIN (FROM asked WHERE NOT rejected) AS asked
     ON asked.session_id = done.session_id AND asked.item_id = done.item_id AND asked.position < done.position
 ),
