@@ -26,6 +26,9 @@ _LAST_BLOCK: Final = b"\x01\x00\x00\xff\xff"
 _SETTLED_BYTES: Final = 1 << 18
 """After so many compressed bytes the stream's place is looked at, so that no more of them need to be remembered."""
 
+_MOST_FINAL_BLOCKS: Final = 64
+"""A sender that flushes with final blocks makes one a message; each costs a new stream, so two bytes could cost much."""
+
 
 class InflaterState(msgspec.Struct, frozen=True):
     """What messages to come may refer to.
@@ -149,16 +152,25 @@ class Inflater:
 
     def _run(self, stream: zlib._Decompress, pending: bytes, limit: int) -> tuple[bytes, zlib._Decompress]:
         inflated = bytearray()
-        while pending:
+        for _ in range(_MOST_FINAL_BLOCKS):
             inflated += stream.decompress(pending, limit + 1 - len(inflated))
             if len(inflated) > limit:
                 raise InflateError(f"inflates to more than {limit} bytes")
-            pending = b""
-            if stream.eof:
-                # A final block may end a message or stand within it (section 7.2.3.4): go on with the same history.
-                pending = b"" if stream.unused_data == _TAIL else stream.unused_data
-                stream = self._new_stream(bytes((self._history + inflated)[-1 << self._window_bits :]))
-        return bytes(inflated), stream
+            if not stream.eof:
+                return bytes(inflated), stream
+            # A final block may end a message or stand within it (section 7.2.3.4): go on with the same history.
+            pending = stream.unused_data
+            stream = self._new_stream(self._window_after(inflated))
+            if pending in {b"", _TAIL}:
+                return bytes(inflated), stream
+        raise InflateError(f"has more than {_MOST_FINAL_BLOCKS} final blocks")
+
+    def _window_after(self, inflated: bytearray) -> bytes:
+        """The last bytes of what came before and of this."""
+        window = 1 << self._window_bits
+        last = bytes(inflated[-window:])
+        missing = window - len(last)
+        return (bytes(self._history[-missing:]) if missing else b"") + last
 
     def _new_stream(self, history: bytes = b"") -> zlib._Decompress:
         if history:

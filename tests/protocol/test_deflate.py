@@ -74,3 +74,23 @@ def test_the_limit_is_the_last_size_that_passes() -> None:
     assert len(Inflater().inflate(squeezed, 5000)) == 5000
     with pytest.raises(InflateError, match="more than 4999 bytes"):
         Inflater().inflate(squeezed, 4999)
+
+
+@pytest.mark.parametrize("first", [b"", b"\0" * (1 << 20)])
+def test_a_message_of_nothing_but_final_blocks_is_given_up(first: bytes) -> None:
+    """Each two bytes of it would cost a new stream, and a copy of all that was inflated before."""
+    message = _final(first) + b"\x03\x00" * 100_000
+    with pytest.raises(InflateError, match="final blocks"):
+        Inflater().inflate(message, 64 << 20)
+
+
+def test_some_final_blocks_within_a_message_are_read() -> None:
+    pieces = [b"one ", b"two ", b"three " * 20_000, b"four"]
+    inflater = Inflater()
+    assert inflater.inflate(b"".join(map(_final, pieces)), 1 << 20) == b"".join(pieces)
+
+
+def _final(data: bytes) -> bytes:
+    """A stream with a final block."""
+    compressor = zlib.compressobj(wbits=-15)
+    return compressor.compress(data) + compressor.flush(zlib.Z_FINISH)
