@@ -26,8 +26,11 @@ _LAST_BLOCK: Final = b"\x01\x00\x00\xff\xff"
 _SETTLED_BYTES: Final = 1 << 18
 """After so many compressed bytes the stream's place is looked at, so that no more of them need to be remembered."""
 
+_MOST_UNSETTLED_BYTES: Final = 1 << 20
+"""A sender that ends its messages in mid-block, which none may, could have us remember all that it ever sent."""
+
 _MOST_FINAL_BLOCKS: Final = 64
-"""A sender that flushes with final blocks makes one a message; each costs a new stream, so two bytes could cost much."""
+"""Senders that flush with final blocks make one a message. Each costs a new stream, and may be two bytes long."""
 
 
 class InflaterState(msgspec.Struct, frozen=True):
@@ -62,6 +65,7 @@ class Inflater:
         self._settled = b""
         self._since: list[bytes] = []
         self._since_bytes = 0
+        self._looked_at_bytes = 0
 
     @classmethod
     def negotiated(cls, extensions: str | None, side: str) -> Inflater | None:
@@ -102,7 +106,7 @@ class Inflater:
     def _remember_from(self, history: bytes) -> None:
         self._history[:], self._settled = history, history
         self._since.clear()
-        self._since_bytes = 0
+        self._since_bytes = self._looked_at_bytes = 0
 
     def _remember(self, data: bytes, inflated: bytes) -> None:
         self._history += inflated
@@ -110,8 +114,11 @@ class Inflater:
             del self._history[: -1 << self._window_bits]
         self._since.append(data)
         self._since_bytes += len(data)
-        if self._since_bytes > _SETTLED_BYTES:
+        if self._since_bytes - self._looked_at_bytes > _SETTLED_BYTES:
+            self._looked_at_bytes = self._since_bytes
             self._settle()
+        if self._since_bytes > _MOST_UNSETTLED_BYTES:
+            self.forget()
 
     def _settle(self) -> None:
         """Forget compressed messages if the stream stands between two blocks, as after every message it should.

@@ -1,3 +1,4 @@
+import contextlib
 import zlib
 
 import pytest
@@ -88,6 +89,21 @@ def test_some_final_blocks_within_a_message_are_read() -> None:
     pieces = [b"one ", b"two ", b"three " * 20_000, b"four"]
     inflater = Inflater()
     assert inflater.inflate(b"".join(map(_final, pieces)), 1 << 20) == b"".join(pieces)
+
+
+def test_a_sender_that_never_ends_a_block_with_a_message_is_not_remembered_for_ever() -> None:
+    """Each message here ends within a stored block: its rest, and another one's start."""
+    block, begun, tail = b"\x00\xff\xff\x00\x00", b"a" * 1000, 4
+    rest = b"b" * (0xFFFF - len(begun) - tail)
+    inflater = Inflater()
+    inflater.inflate(block + begun, 1 << 20)
+    remembered = 0
+    for _ in range(40):
+        with contextlib.suppress(InflateError):  # once that is too much, nothing to refer to is left
+            inflater.inflate(rest + block + begun, 1 << 20)
+        remembered = max(remembered, sum(map(len, inflater.state().messages)))
+    assert 1 << 18 < remembered < (1 << 20) + 70_000
+    assert inflater.inflate(deflate(zlib.compressobj(wbits=-15), b"fresh"), 100) == b"fresh"
 
 
 def _final(data: bytes) -> bytes:
