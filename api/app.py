@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -13,13 +14,15 @@ import dashboards
 from api import errors
 from api.access import AccessControl
 from api.alerts import Alerts
-from api.routes import aggregates, audio, findings, health, sessions, stats
+from api.gauges import Gauges
+from api.routes import aggregates, audio, findings, health, metrics, sessions, stats
 from api.schemas import ErrorBody
 from api.store import Store
 from recorder import __version__
 from recorder.analytics.slo import load_slos
 from recorder.errors import UsageError
 
+METRICS_WINDOW: Final = timedelta(hours=1)
 DESCRIPTION: Final = "Recorded Realtime sessions: what crossed the wire, and what it means. Read only."
 FAILURES: Final[dict[int | str, dict[str, object]]] = {
     "4XX": {"model": ErrorBody, "description": "The request cannot be answered."},
@@ -35,6 +38,7 @@ def create_app(
     rules: Path | None = None,
     slo: Path | None = None,
     alert_webhook: str | None = None,
+    metrics_window: timedelta = METRICS_WINDOW,
 ) -> FastAPI:
     """The service over `data_dir`.
 
@@ -45,6 +49,7 @@ def create_app(
         rules: a folder with the user's own rules.
         slo: a file of objectives.
         alert_webhook: where to post when an objective's alert begins and ends.
+        metrics_window: how far `/metrics` looks back.
 
     Raises:
         StoreError: `data_dir` cannot be read.
@@ -81,5 +86,6 @@ def create_app(
     for routes in (sessions, audio, findings, stats, aggregates):
         app.include_router(routes.router(store))
     app.include_router(health.router())
+    app.include_router(metrics.router(Gauges(store, metrics_window)))
     dashboards.mount(app, store.catalog, data_dir, store.rules)
     return app

@@ -65,6 +65,7 @@ SessionArgument = Annotated[
 ]
 
 UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+LONGEST: Final = timedelta(days=3652)
 
 
 def open_catalog(data: Path, prices: Path | None = None) -> Catalog:
@@ -90,10 +91,9 @@ def since(text: str, now: datetime) -> datetime:
     Raises:
         UsageError: it is neither.
     """
-    span = re.fullmatch(r"(\d{1,6})([smhdw])", text.strip())
     try:
-        if span is not None:
-            return now - timedelta(**{UNITS[span[2]]: int(span[1])})
+        if (ago := _span(text)) is not None:
+            return now - ago
         moment = datetime.fromisoformat(text.strip())
     except (ValueError, OverflowError) as error:
         raise UsageError(
@@ -101,3 +101,20 @@ def since(text: str, now: datetime) -> datetime:
             hint="Say how long ago (30m, 2h, 7d) or when (2026-01-31, 2026-01-31T18:00).",
         ) from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def duration(option: str, text: str) -> timedelta:
+    """A time span like `90m`, `2h`, `7d`: more than nothing, and at most ten years.
+
+    Raises:
+        UsageError: it is none.
+    """
+    span = _span(text)
+    if not span or span > LONGEST:
+        raise UsageError(f"{option} {text!r} is no time span", hint="Say how long: 30m, 2h, 7d.")
+    return span
+
+
+def _span(text: str) -> timedelta | None:
+    found = re.fullmatch(r"(\d{1,6})([smhdw])", text.strip())
+    return None if found is None else timedelta(**{UNITS[found[2]]: int(found[1])})

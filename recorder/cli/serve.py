@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import typer
 
 from recorder.cli import output
-from recorder.cli.options import DEFAULT_DATA, DataOption, PricesOption, RulesOption
+from recorder.cli.options import DEFAULT_DATA, DataOption, PricesOption, RulesOption, duration
 from recorder.errors import ListenError, UsageError
 
 EXAMPLES = (
@@ -51,6 +51,12 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    metrics_window: Annotated[
+        str,
+        typer.Option(
+            envvar="RECORDER_METRICS_WINDOW", metavar="SPAN", help="How far /metrics looks back: `15m`, `1h`, `7d`."
+        ),
+    ] = "1h",
     token: Annotated[
         str | None,
         typer.Option(
@@ -67,7 +73,7 @@ def serve(
     with Ctrl-C or SIGTERM.
 
     Raises:
-        UsageError: `listen` is no address.
+        UsageError: `listen` is no address, or `metrics_window` no time span.
         ListenError: it cannot be listened on.
         StoreError: `data` cannot be read.
     """
@@ -76,9 +82,18 @@ def serve(
     from api import create_app
 
     host, port = parse_address(listen)
+    window = duration("--metrics-window", metrics_window)
     made = None if token or is_loopback(host) else secrets.token_urlsafe(32)
     with bind(host, port) as sock:
-        app = create_app(data, token=token or made, prices=prices, rules=rules, slo=slo, alert_webhook=alert_webhook)
+        app = create_app(
+            data,
+            token=token or made,
+            prices=prices,
+            rules=rules,
+            slo=slo,
+            alert_webhook=alert_webhook,
+            metrics_window=window,
+        )
         # uvicorn raises the signal that stopped it once more, for handlers like these: being stopped is no failure.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)

@@ -24,7 +24,8 @@ import msgspec
 
 from recorder.errors import ListenError, UsageError
 from recorder.proxy.control import list_sessions, stop_recording
-from recorder.proxy.metrics import CONTENT_TYPE, Metrics
+from recorder.proxy.metrics import Metrics
+from recorder.store.exposition import CONTENT_TYPE
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """What `/metrics` says: the pages of all processes added up, and what can be seen from outside of them.
 
 Lookups are made when asked: the rings by their files, so that the lag of the journal is true even where the recorder
-process hangs or is dead; processes by `/proc`. The text is Prometheus' exposition format 0.0.4.
+process hangs or is dead; processes by `/proc`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import platform
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from recorder import __version__
 from recorder.store.counters import ACCEPTING, DISK_LOW, HEARTBEAT, PAGE_METRICS, Counters, Metric
+from recorder.store.exposition import Sample, exposition, number
 from recorder.store.ring import look_at_rings
 
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _SILENT_SECONDS: Final = 15.0
 _PAGE_SIZE: Final = os.sysconf("SC_PAGE_SIZE")
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -76,14 +76,6 @@ class Process(Protocol):
         """The one that runs now."""
 
 
-class Sample(NamedTuple):
-    """One line."""
-
-    labels: tuple[tuple[str, str], ...]
-    value: float
-    suffix: str = ""
-
-
 class Metrics:
     """What is known about a running proxy.
 
@@ -121,11 +113,7 @@ class Metrics:
 
     def text(self) -> str:
         """All metrics, as Prometheus reads them."""
-        lines: list[str] = []
-        for metric, samples in self._collect():
-            lines += (f"# HELP {metric.name} {metric.help}", f"# TYPE {metric.name} {metric.kind}")
-            lines += (_line(metric, sample) for sample in samples)
-        return "\n".join(lines) + "\n"
+        return exposition(self._collect())
 
     def _collect(self) -> Iterator[tuple[Metric, Iterable[Sample]]]:
         yield READY, [Sample((), not self.problems())]
@@ -197,21 +185,8 @@ def _samples(metric: Metric, pages: list[list[int]]) -> Iterator[Sample]:
 def _histogram(metric: Metric, words: list[int]) -> Iterator[Sample]:
     *buckets, total = words
     count = 0
-    for bound, bucket in zip([*map(_number, metric.bounds), "+Inf"], buckets, strict=True):
+    for bound, bucket in zip([*map(number, metric.bounds), "+Inf"], buckets, strict=True):
         count += bucket
         yield Sample((("le", bound),), count, "_bucket")
     yield Sample((), total * _NANO, "_sum")
     yield Sample((), count, "_count")
-
-
-def _line(metric: Metric, sample: Sample) -> str:
-    labels = ",".join(f'{name}="{_escaped(value)}"' for name, value in sample.labels)
-    return f"{metric.name}{sample.suffix}{f'{{{labels}}}' if labels else ''} {_number(sample.value)}"
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def _number(value: float) -> str:
-    return str(int(value)) if value == int(value) else repr(float(value))

@@ -222,6 +222,8 @@ def test_openapi_says_what_is_answered(client: TestClient, sample_store: Any) ->
         content = answers["200"]["content"]
         if path.endswith("/audio"):
             assert content.keys() == {"audio/wav", "audio/flac"}
+        elif path == "/metrics":
+            assert content.keys() == {"text/plain"}
         else:
             assert "$ref" in content["application/json"]["schema"], path
     shape = description["components"]["schemas"]["SessionsRow"]["properties"]

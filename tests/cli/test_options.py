@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from recorder.cli.events import Moment, iso_time, parse_moment
-from recorder.cli.options import since
+from recorder.cli.options import duration, since
 from recorder.errors import UsageError
 
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
@@ -31,6 +31,17 @@ def test_since(text: str, moment: datetime) -> None:
 def test_since_refuses_what_is_no_time(text: str) -> None:
     with pytest.raises(UsageError, match="is no time"):
         since(text, NOW)
+
+
+@pytest.mark.parametrize(("text", "minutes"), [("90s", 1.5), (" 30m ", 30), ("1w", 10_080)])
+def test_durations(text: str, minutes: float) -> None:
+    assert duration("--span", text) == timedelta(minutes=minutes)
+
+
+@pytest.mark.parametrize("text", ["", "0m", "-5m", "5", "2026-01-31", "999999w"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--span .* is no time span"):
+        duration("--span", text)
 
 
 def test_moments() -> None:
