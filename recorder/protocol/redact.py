@@ -8,14 +8,16 @@ secret's own bytes alone. Compressed or undecodable bytes cannot be looked into 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator
 from typing import Final
 from urllib.parse import unquote_plus
 
-from recorder.protocol.json_scan import Scalar, scalars, string_value
+from recorder.protocol.json_scan import scalars, string_value
 
 _FINGERPRINT: Final = re.compile(r"redacted:sha256:[0-9a-f]{8}")
+_QUOTE: Final = ord('"')
 _PLACES_DEPTH: Final = 8
 """Tools and client secrets stand near the top of a message; a bomb of brackets must not make the search slow."""
 
@@ -23,10 +25,8 @@ _KEY_LIKE: Final = re.compile(
     r"\b(?:sk|ek|rk|pk|xai)[-_][A-Za-z0-9_-]{12,}"  # API keys and ephemeral keys
     r"|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*"  # JSON web tokens
 )
-_EPHEMERAL_KEY: Final = re.compile(rb'"ek_[A-Za-z0-9_-]{12,}"')
-_SECRET_NAME: Final = re.compile(
-    r"auth|cookie|token(?!s)|secret|passw|credential|signature|apikey|(?:^|[-_])key$", re.IGNORECASE
-)
+_EPHEMERAL_KEY: Final = re.compile(r"ek_[A-Za-z0-9_-]{12,}")
+_SECRET_NAME: Final = re.compile(r"auth|cookie|token(?!s)|secret|passw|credential|signature|apikey|key$", re.IGNORECASE)
 _QUERY_NAMES: Final = frozenset({"sig", "code", "jwt", "pwd", "bearer"})
 _SCHEME: Final = re.compile(
     r"(\s*(?:bearer|basic|digest|negotiate|token|apikey|aws4-hmac-sha256)\s+)?(.*)", re.IGNORECASE | re.DOTALL
@@ -39,6 +39,11 @@ _SUBPROTOCOL_SAFE: Final = re.compile(
     r"openai-(?:beta|organization|project)\.[\w.-]+|[a-z]+(?:[.-][a-z0-9]{1,12}){0,4}"
 )
 _SUBPROTOCOL_PREFIX: Final = re.compile(r"(.*?(?:key|token|secret|auth|bearer)[\w-]*\.)(.+)", re.IGNORECASE)
+_PAIR: Final = re.compile(r"(?<![\w%.~-])([\w%.~-]+)=([^&;#\s,\"'<>]+)")
+"""`name=value` in any header: of a URL's query (`Referer`, `X-Original-URL`), a parameter, a list of pairs."""
+
+_PASSWORD: Final = re.compile(r"(?<=//)([^/@:\s]*):([^/@\s]*)(?=@)")
+_TOOL_SECRETS: Final = frozenset({"authorization", "headers", "extra_headers"})
 _TOKEN_FOLLOWS: Final = frozenset({"bearer", "authorization", "access_token", "token", "jwt", "auth"})
 
 
@@ -54,8 +59,10 @@ def may_hold_secrets(text: str) -> bool:
     return (
         '"ek_' in text
         or '"authorization"' in text
-        or '"headers"' in text
+        or 'headers"' in text
         or '"client_secret"' in text
+        or '"server_url"' in text
+        or '"credential"' in text
         or "\\u00" in text
     )
 
@@ -67,37 +74,49 @@ def redact_message(text: bytes) -> tuple[bytes, bool]:
         text: UTF-8; need not be valid JSON.
 
     Returns:
-        The text with fingerprints in place of the values of `authorization` and `headers` of tools, of `client_secret`,
-        and of ephemeral keys anywhere, all other bytes as they were; and whether it holds any fingerprint now.
+        The text with fingerprints in place of the values of `authorization` and headers of tools, of secrets in their
+        `server_url`, of what is in `client_secret`, of `credential` in `ice_servers`, and of ephemeral keys anywhere,
+        all other bytes as they were; and whether it holds any fingerprint now.
     """
     pieces: list[bytes] = []
     done = 0
-    for scalar in _secrets(text):
-        token = text[scalar.start : scalar.end]
-        secret = string_value(token) if token.startswith(b'"') else token.decode("utf-8", "replace")
-        pieces += (text[done : scalar.start], b'"', fingerprint(secret).encode(), b'"')
-        done = scalar.end
+    for start, end, instead in _secrets(text):
+        pieces += (text[done:start], b'"', instead, b'"')
+        done = end
     pieces.append(text[done:])
     return b"".join(pieces), done > 0
 
 
-def _secrets(text: bytes) -> Iterator[Scalar]:
-    for scalar in scalars(text):
-        if _is_secret_place(scalar.path):
-            if text[scalar.start : scalar.end] not in {b"null", b'""'}:
-                yield scalar
-        elif _EPHEMERAL_KEY.fullmatch(text, scalar.start, scalar.end):
-            yield scalar
+def _secrets(text: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Where each secret's token stands, and what is to stand there between quotes."""
+    for path, start, end in scalars(text):
+        is_string = text[start] == _QUOTE
+        if _is_secret_place(path, is_string=is_string):
+            if text[start:end] not in {b"null", b'""'}:
+                yield start, end, fingerprint(_value(text[start:end])).encode()
+        elif is_string and path and path[-1] == "server_url":
+            url = string_value(text[start:end])
+            kept = redact_target(url)
+            if kept != url or _FINGERPRINT.search(url):
+                yield start, end, json.dumps(kept, ensure_ascii=False).encode("utf-8", "replace")[1:-1]
+        elif text.startswith((b'"ek', b'"\\'), start) and _EPHEMERAL_KEY.fullmatch(key := _value(text[start:end])):
+            yield start, end, fingerprint(key).encode()
 
 
-def _is_secret_place(path: list[str | int]) -> bool:
-    if "client_secret" in path[:_PLACES_DEPTH]:
-        return path[-1] in {"client_secret", "value"}
-    try:
-        at = path.index("tools", 0, _PLACES_DEPTH)
-    except ValueError:
-        return False
-    return len(path) > at + 2 and isinstance(path[at + 1], int) and path[at + 2] in {"authorization", "headers"}
+def _value(token: bytes) -> str:
+    return string_value(token) if token.startswith(b'"') else token.decode("utf-8", "replace")
+
+
+def _is_secret_place(path: list[str | int], *, is_string: bool) -> bool:
+    near = path[:_PLACES_DEPTH]
+    if "client_secret" in near:
+        return is_string or path[-1] in {"client_secret", "value"}
+    if "ice_servers" in near:
+        return path[-1] == "credential"
+    return "tools" in near and any(
+        key in _TOOL_SECRETS and at > 1 and isinstance(path[at - 1], int) and path[at - 2] == "tools"
+        for at, key in enumerate(near)
+    )
 
 
 def redact_headers(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -115,7 +134,9 @@ def _redact_header(name: str, value: str) -> str:
         parts = _SCHEME.fullmatch(value)
         scheme, secret = (parts[1] or "", parts[2]) if parts and "cookie" not in name else ("", value)
         return scheme + fingerprint(secret.strip())
-    return _redact_key_like(value)
+    if name in _SAFE_HEADERS:
+        return _redact_key_like(value)
+    return redact_text(_PAIR.sub(_redact_match, _without_password(value)))
 
 
 def _redact_subprotocols(value: str) -> str:
@@ -141,7 +162,7 @@ def redact_target(target: str) -> str:
     Query values that are named as secrets or look like keys are replaced, and a password before the host.
     """
     base, mark, query = target.partition("?")
-    base = re.sub(r"(?<=//)([^/@:]*):([^/@]*)(?=@)", lambda found: f"{found[1]}:{fingerprint(found[2])}", base)
+    base = _PAIR.sub(_redact_match, _without_password(base))
     pairs = re.split(r"([&;])", query)
     return _redact_key_like(base) + mark + "".join(map(_redact_pair, pairs))
 
@@ -152,6 +173,14 @@ def _redact_pair(pair: str) -> str:
     if value and (plain in _QUERY_NAMES or _SECRET_NAME.search(plain)):
         return name + equals + fingerprint(unquote_plus(value))
     return _redact_key_like(pair)
+
+
+def _redact_match(pair: re.Match[str]) -> str:
+    return _redact_pair(pair[0])
+
+
+def _without_password(text: str) -> str:
+    return _PASSWORD.sub(lambda found: f"{found[1]}:{fingerprint(found[2])}", text)
 
 
 def redact_text(text: str) -> str:

@@ -68,6 +68,34 @@ def test_nested_and_cut_off_secrets_are_found() -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        '{"session":{"tools":[{"type":"mcp","extra_headers":{"X":"SECRET"}}]}}',
+        '{"session":{"tools":[{"type":"namespace","tools":[{"authorization":"SECRET"}]}]}}',
+        '{"response":{"tools":[{"parameters":{"tools":1}},{"headers":["SECRET"]}]}}',
+        '{"session":{"client_secret":["SECRET",{"secret":"SECRET"}]}}',
+        '{"session":{"avatar":{"ice_servers":[{"urls":["turn:a"],"credential":"SECRET"}]}}}',
+    ],
+)
+def test_secrets_of_other_dialects_are_found(text: str) -> None:
+    assert redacted(text) == text.replace("SECRET", fingerprint("SECRET"))
+
+
+def test_an_ephemeral_key_with_escapes_is_found() -> None:
+    text = '{"value":"\\u0065k_68af296e8e40\\u0038191a1120ab6"}'
+    assert redacted(text) == f'{{"value":"{fingerprint("ek_68af296e8e408191a1120ab6")}"}}'
+
+
+def test_the_address_of_an_mcp_server_loses_its_secrets_alone() -> None:
+    text = '{"session":{"tools":[{"type":"mcp","server_url":"https://u:%s@mcp.example\\/a?x=1&api_key=%s"}]}}'
+    once = redacted(text % ("pass", "abc"))
+    assert once == text.replace("\\/", "/") % (fingerprint("pass"), fingerprint("abc"))
+    assert redact_message(once.encode()) == (once.encode(), True)
+    plain = b'{"tools":[{"server_url":"https:\\/\\/mcp.example\\/a?x=1"}]}'
+    assert redact_message(plain) == (plain, False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         '{"session":{"tools":[{"authorization":null,"headers":{}}]}}',
         '{"session":{"tools":[{"authorization":""}]}}',
         '{"item":{"arguments":"{\\"authorization\\":\\"x\\"}"}}',
@@ -163,6 +191,10 @@ def test_headers_with_secrets(header: tuple[str, str], expected: str) -> None:
         ("X-Request-Id", "req_011CSHoEeqs5C35K2UUqR7Fy"),
         ("WWW-Authenticate", "Bearer realm=api"),
         ("Authorization", ""),
+        ("Accept", "text/html;q=0.9, */*;q=0.8"),
+        ("Forwarded", "for=192.0.2.1;proto=https;by=203.0.113.43"),
+        ("Referer", "https://app.example/call?lang=en"),
+        ("Origin", "https://app.example:8443"),
     ],
 )
 def test_headers_without_secrets_stay(header: tuple[str, str]) -> None:
@@ -192,6 +224,10 @@ def test_order_and_repetition_of_headers_stay() -> None:
         (f"/x?note={KEY}", f"/x?note={fingerprint(KEY)}"),
         (f"/{KEY}/x", f"/{fingerprint(KEY)}/x"),
         ("wss://user:pass@host/x?call_id=rtc_1", f"wss://user:{fingerprint('pass')}@host/x?call_id=rtc_1"),
+        (
+            "/v1;api_key=abc/realtime?accountKey=b",
+            f"/v1;api_key={fingerprint('abc/realtime')}?accountKey={fingerprint('b')}",
+        ),
         ("/x?a=b=c&&d?e", "/x?a=b=c&&d?e"),
     ],
 )
