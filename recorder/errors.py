@@ -149,6 +149,13 @@ class StoreError(RecorderError):
     http_status = 503
 
 
+class EncryptionKeyError(RecorderError):
+    """A key is missing, or is none. Not a `StoreError`: what cannot be decrypted is not damaged, and is left alone."""
+
+    exit_code = 5
+    http_status = 503
+
+
 class DamagedManifestError(StoreError):
     """A manifest cannot be read, so that it is not known what the store holds."""
 

@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from recorder.errors import ImportFormatError, NewerFormatError, StoreError
+from recorder.errors import EncryptionKeyError, ImportFormatError, NewerFormatError, StoreError
 from recorder.formats.lines import MAX_FILE_BYTES
 from recorder.protocol.envelope import SESSION_OPENED, RecordedEvent
 from recorder.store import manifests, segments
@@ -59,7 +59,7 @@ class BundledSession:
                     raise room.error(f"session {self.session_id}: position {event.position} where {position} is due")
                 position += 1
                 yield event
-        except (StoreError, ValueError, KeyError, TypeError) as error:
+        except (StoreError, EncryptionKeyError, ValueError, KeyError, TypeError) as error:
             raise room.error(f"session {self.session_id}: its rows cannot be read ({error})") from error
         if not position:
             raise room.error(f"session {self.session_id} has no events in it")

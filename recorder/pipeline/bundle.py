@@ -15,6 +15,7 @@ from recorder.errors import UsageError
 from recorder.pipeline.catalog import Catalog
 from recorder.pipeline.commit import write_segments
 from recorder.protocol.envelope import SESSION_CLOSED
+from recorder.store import keys
 
 Progress = Callable[[int, int], None]
 _STEADY: Final = (1980, 1, 1, 0, 0, 0)  # the same sessions make the same file, whenever
@@ -44,7 +45,8 @@ def write_bundle(catalog: Catalog, session_ids: Sequence[str], file: BinaryIO, p
             if (events[-1].direction, events[-1].type) != ("recorder", SESSION_CLOSED):
                 raise UsageError(f"session {session_id} still runs", hint="Bundle it when it has ended.")
             count += len(events)
-            write_segments(room, [events])
+            with keys.in_plain():  # whoever gets it has not our key
+                write_segments(room, [events])
             if progress:
                 progress(done, len(session_ids))
         _zip(room, file)

@@ -25,6 +25,7 @@ from recorder.pipeline.fetched import Fetched
 from recorder.pipeline.live import LiveSession, LiveSessions, Unsealed
 from recorder.protocol.envelope import RecordedEvent
 from recorder.store import layout, segments
+from recorder.store.datasets import EncryptedFiles
 from recorder.store.journal import JournalFile, by_session, list_journals
 from recorder.store.manifests import Manifest, ManifestCache
 from recorder.store.schema import PARTS
@@ -60,6 +61,7 @@ class Catalog:
     Raises:
         UsageError: the prices cannot be used.
         StoreError: there is no such directory, or a manifest is damaged.
+        EncryptionKeyError: the key of an encrypted file is not held.
         NewerFormatError: a newer version wrote something in it.
     """
 
@@ -72,6 +74,7 @@ class Catalog:
         self._engine = Engine([data_dir / "segments"], prices=known_prices(prices))
         remote = remote_of(data_dir)
         self._fetched = None if remote is None else Fetched(remote)
+        self._encrypted = EncryptedFiles(data_dir)
         self._names: list[_Name] = []
         self._files_changed = self._rows_changed = True  # since they were last shown to the engine
         try:
@@ -135,8 +138,12 @@ class Catalog:
         shown = list(chain(self._manifests.counting, parts))
         if self._fetched is not None and self._files_changed:
             shown = self._fetched.show(shown)
-        files, old = _data_files(self.data_dir, shown) if self._files_changed else (None, None)
-        self._engine.update(files=files, by_name=old, live=self._live.data_sets() if self._rows_changed else None)
+        live = self._live.data_sets() if self._rows_changed else None
+        if self._files_changed:
+            files, old, encrypted = _data_files(self.data_dir, shown)
+            self._engine.update(files=files, by_name=old, live=live, beside=self._encrypted.data_sets(encrypted))
+        else:
+            self._engine.update(live=live)
         self._names = [_name_of(key, manifest.sessions[key]) for key, manifest in self._manifests.sessions.items()]
         self._names += [_name_of_live(session) for session in self._live.sessions.values()]
         self._files_changed = self._rows_changed = False
@@ -353,17 +360,23 @@ def _name_of_live(session: LiveSession) -> _Name:
     )
 
 
-def _data_files(data_dir: Path, sealed: Iterable[Manifest]) -> tuple[dict[str, list[Path]], set[str]]:
-    """The files of each data set that has a view, and the data sets some of whose files have other columns than now."""
+def _data_files(
+    data_dir: Path, sealed: Iterable[Manifest]
+) -> tuple[dict[str, list[Path]], set[str], list[SegmentFile]]:
+    """Files by data set, data sets some of whose files have other columns than now, and files that are encrypted."""
     columns = segments.column_digests() | {
         name: segments.digest_names(column.name for column in model.columns) for name, model in stored_models().items()
     }
     files: dict[str, list[Path]] = {data_set: [] for data_set in columns}
     old: set[str] = set()
+    encrypted: list[SegmentFile] = []
     for manifest in sealed:
         for file in manifest.files:
             if file.data_set in files:
-                files[file.data_set].append(data_dir / file.path)
+                if file.key_id:
+                    encrypted.append(file)
+                else:
+                    files[file.data_set].append(data_dir / file.path)
                 if file.columns != columns[file.data_set]:
                     old.add(file.data_set)
-    return files, old
+    return files, old, encrypted

@@ -19,7 +19,7 @@ import msgspec
 from recorder import __version__
 from recorder.analytics.engine import run_models
 from recorder.protocol.envelope import SESSION_OPENED, RecordedEvent
-from recorder.store import layout, manifests, segments
+from recorder.store import encrypted, keys, layout, manifests, segments
 from recorder.store.manifests import Manifest
 from recorder.store.schema import FORMAT_VERSION
 from recorder.store.segments import SessionTables
@@ -145,7 +145,8 @@ def _write_part(data_dir: Path, part: Part) -> Manifest:
     date = before.date if before else _date(opened_ns, now_ns)
     name = layout.part_name(session_id, part.number)
     files = segments.write(data_dir, date, name, tables.data_sets())
-    return Manifest(FORMAT_VERSION, name, date, __version__, facts, files, part=part.number, resume=part.resume)
+    resume = encrypted.seal(part.resume, keys.for_writing(data_dir), name)
+    return Manifest(FORMAT_VERSION, name, date, __version__, facts, files, part=part.number, resume=resume)
 
 
 def _write_manifests(data_dir: Path, written: Sequence[Manifest]) -> None:

@@ -16,6 +16,7 @@ import msgspec
 from recorder import __version__
 from recorder.pipeline.replace import commit, listed, new_name, sweep, units_of
 from recorder.store import layout
+from recorder.store.keys import keyring
 from recorder.store.manifests import GRACE_SECONDS, Manifest
 from recorder.store.merge import TARGET_BYTES, Unit, merge
 from recorder.store.schema import FORMAT_VERSION
@@ -189,6 +190,7 @@ def _plans(data_dir: Path, target_bytes: int, dates: Collection[str] | None) -> 
     plans = []
     for date, found in sorted(by_date.items()):
         together = _alike(found, _rows_of) or [each for each in found if _is_scattered(each)]
+        together += [each for each in found if each not in together and any(map(_is_due, each.files))]
         if together:
             plans.append(_Plan(date, together, target_bytes))
     return plans
@@ -203,6 +205,11 @@ def _is_scattered(manifest: Manifest) -> bool:
     return any(len(unit.files) > 1 for units in units_of(manifest).values() for unit in units)
 
 
+def _is_due(file: SegmentFile) -> bool:
+    """Whether a file is to be encrypted anew, with the key that is written with now; without one, none is."""
+    return keyring().current not in {"", file.key_id}
+
+
 def _alike(things: Iterable[_T], size: Callable[[_T], int]) -> list[_T]:
     """The smaller ones, until one is much larger than all before it together; none if that is but one."""
     ordered = sorted(things, key=size)
@@ -214,10 +221,12 @@ def _alike(things: Iterable[_T], size: Callable[[_T], int]) -> list[_T]:
 
 
 def _chosen(units: Sequence[Unit], target_bytes: int) -> list[Unit]:
-    """The units whose files are worth being written anew: small ones of like size, and those in several files."""
+    """The units to be written anew: small ones of like size, those in several files, those with an earlier key."""
     small = [unit for unit in units if len(unit.files) > 1 or unit.bytes < target_bytes // 2]
     chosen = _alike(small, lambda unit: sum(file.rows for file in unit.files))
-    return [*chosen, *(unit for unit in small if len(unit.files) > 1 and unit not in chosen)]
+    several = [unit for unit in small if len(unit.files) > 1]
+    due = [unit for unit in units if any(map(_is_due, unit.files))]
+    return list(dict.fromkeys([*chosen, *several, *due]))
 
 
 def _same_columns(data_set: str, units: Sequence[Unit]) -> list[list[Unit]]:

@@ -11,6 +11,7 @@ from recorder.protocol.batch import BatchDecoder, batches, one_by_one
 from recorder.protocol.checkpoint import Checkpoint
 from recorder.protocol.decode import SessionDecoder
 from recorder.protocol.envelope import RecordedEvent
+from recorder.store import encrypted
 from recorder.store.journal import JournalFile, JournalTail, read_journal
 from recorder.store.manifests import Manifest
 
@@ -27,9 +28,10 @@ def resume_of(part: Manifest | None) -> Checkpoint | None:
 
     Raises:
         StoreError: the manifest's checkpoint is damaged.
+        EncryptionKeyError: it is encrypted with a key that is not held.
         NewerFormatError: a newer version wrote it.
     """
-    return None if part is None else checkpoint.decode(part.resume, part.name)
+    return None if part is None else checkpoint.decode(encrypted.unseal(part.resume, part.name), part.name)
 
 
 class JournalDecoder:

@@ -10,7 +10,7 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from recorder.errors import ImportFormatError, StoreError, UsageError
+from recorder.errors import EncryptionKeyError, ImportFormatError, StoreError, UsageError
 from recorder.formats.recordings import SUFFIXES, Recording, open_recordings
 from recorder.pipeline.commit import write_segments
 from recorder.store import layout
@@ -92,6 +92,7 @@ def import_files(data_dir: Path, files: Sequence[Path], progress: Progress | Non
 
     Raises:
         StoreError: the data directory cannot be written.
+        EncryptionKeyError: it is encrypted, and no key is held.
     """
     layout.create(data_dir)
     importer = _Importer(data_dir)
@@ -145,6 +146,8 @@ class _Importer:
     def _write(self, pending: Sequence[_Pending]) -> Iterator[tuple[_Place, ImportResult]]:
         try:
             written = write_segments(self._data_dir, (each.recording.events() for each in pending))
+        except EncryptionKeyError:
+            raise
         except OSError as error:
             raise StoreError(f"cannot write to {self._data_dir}: {error.strerror or error}") from error
         except Exception as error:

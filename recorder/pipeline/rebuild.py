@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,8 @@ def with_new_rows(data_dir: Path, manifest: Manifest, *, anyway: bool = False) -
     name = replace.new_name("rebuilt", manifest.name, [file.sha256 for file in manifest.files], __version__)
     files = segments.write(data_dir, manifest.date, name, tables)
     old = {file.data_set: file for file in manifest.files if file.data_set not in _DATA}
-    if not anyway and len(old) == len(manifest.files) - len(kept) and _digests(old.values()) == _digests(files):
+    new = {file.data_set: file for file in files}
+    if not anyway and len(old) == len(manifest.files) - len(kept) and _same(data_dir, old, new):
         for file in files:
             (data_dir / file.path).unlink()
         return None
@@ -116,5 +117,13 @@ def _ordered(name: str, rows: Sequence[Any]) -> Any:
     return segments.concat(rows).sort_by([(column, "ascending") for column in stored_models()[name].key])
 
 
-def _digests(files: Iterable[SegmentFile]) -> dict[str, str]:
-    return {file.data_set: file.sha256 for file in files}
+def _same(data_dir: Path, old: Mapping[str, SegmentFile], new: Mapping[str, SegmentFile]) -> bool:
+    """Whether files hold the same, encrypted with the same key."""
+    return old.keys() == new.keys() and all(_same_rows(data_dir, old[name], new[name]) for name in new)
+
+
+def _same_rows(data_dir: Path, old: SegmentFile, new: SegmentFile) -> bool:
+    if not new.key_id or old.key_id != new.key_id:
+        return old.sha256 == new.sha256
+    one, other = (segments.read(data_dir, [file], file.data_set) for file in (old, new))  # no ciphertext comes twice
+    return one is not None and one.equals(other)

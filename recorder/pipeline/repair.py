@@ -24,7 +24,7 @@ from recorder.pipeline import replace
 from recorder.pipeline.commit import opened_at_ns
 from recorder.pipeline.rebuild import with_new_rows
 from recorder.pipeline.verify import Problem, damaged_files, find_orphans, session_problem, verify
-from recorder.store import layout, manifests, segments
+from recorder.store import encrypted, layout, manifests, segments
 from recorder.store.journal import list_journals
 from recorder.store.manifests import Manifest
 from recorder.store.schema import FORMAT_VERSION
@@ -131,7 +131,7 @@ def _described(data_dir: Path, path: Path) -> SegmentFile | None:
     if path.suffix != ".parquet":
         return None
     where, data_set = path.relative_to(data_dir).as_posix(), path.parent.parent.name
-    bare = SegmentFile(data_set, where, 0, path.stat().st_size, segments.digest(path))
+    bare = segments.described(data_dir, data_set, where, rows=0, columns=(), key_id=encrypted.key_id_of(path))
     try:
         rows = segments.read(data_dir, [bare], data_set)
     except StoreError:

@@ -22,7 +22,7 @@ from typing import Final
 
 import msgspec
 
-from recorder.errors import DamagedManifestError, NewerFormatError, StoreError
+from recorder.errors import DamagedManifestError, EncryptionKeyError, NewerFormatError, StoreError
 from recorder.pipeline.commit import JOURNALS, Closing, Part, commit, commit_parts
 from recorder.pipeline.decoding import JournalDecoder, resume_of
 from recorder.protocol import checkpoint
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 """Called with how many are done, and of how many."""
 
-_NOT_THE_JOURNALS_FAULT: Final = (OSError, MemoryError, NewerFormatError, DamagedManifestError)
+_NOT_THE_JOURNALS_FAULT: Final = (OSError, MemoryError, NewerFormatError, DamagedManifestError, EncryptionKeyError)
 _BATCH_JOURNALS: Final = 64
 _BATCH_BYTES: Final = 16 << 20
 

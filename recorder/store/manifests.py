@@ -54,7 +54,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
         replaces: names of manifests that do not count any more.
         at_once: whether what it replaces goes without waiting for readers: it holds what was removed on purpose.
         part: the number of a part, from 0; None for whole sessions.
-        resume: of a part: where decoding goes on, as `protocol.checkpoint` writes it.
+        resume: of a part: where decoding goes on, as `protocol.checkpoint` writes it; encrypted like data files.
         digest: the first half of the SHA-256 of all the above as compact JSON, in hex; only in the file.
     """
 

@@ -11,14 +11,14 @@ from heapq import merge as merged
 from itertools import pairwise
 from operator import itemgetter
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recorder.store import layout, parquet, segments, stored_form, upcast
+from recorder.store import encrypted, keys, layout, parquet, segments, stored_form, upcast
 from recorder.store.schema import FORMAT_VERSION
 from recorder.store.segments import SegmentFile
 
@@ -59,9 +59,10 @@ def sessions_in(data_dir: Path, file: SegmentFile) -> set[str]:
     Raises:
         StoreError: it is missing or damaged.
     """
-    with parquet.reading(data_dir / file.path):
-        column = pq.read_table(data_dir / file.path, columns=["session_id"], partitioning=None)["session_id"]
-    return set(pc.unique(column).to_pylist())
+    path = data_dir / file.path
+    with parquet.reading(path, file.key_id) as key:
+        rows = pq.read_table(path, columns=["session_id"], partitioning=None, decryption_properties=key)
+    return set(pc.unique(rows["session_id"]).to_pylist())
 
 
 def merge(
@@ -93,16 +94,18 @@ def merge(
 
     Raises:
         StoreError: a file is missing or damaged, or of a newer version.
+        EncryptionKeyError: the key of one is not held, or none to write with, though the store is encrypted.
     """
+    key_id = keys.for_writing(data_dir)
     runs = _Runs(data_dir, data_set, units, without, edit)
     files: list[SegmentFile] = []
     while runs.next is not None:
         path = layout.segment_path(data_set, date, f"{name}.{first + len(files):05d}")
-        output = _Output(runs, target_bytes)
+        output = _Output(runs, target_bytes, encrypted.encryption(key_id, path))
         layout.make_directory((data_dir / path).parent)
         layout.write_file(data_dir / path, output.write)
-        size, columns = (data_dir / path).stat().st_size, segments.digest_names(output.columns)
-        files.append(SegmentFile(data_set, path, output.rows, size, segments.digest(data_dir / path), columns))
+        rows, names = output.rows, output.columns
+        files.append(segments.described(data_dir, data_set, path, rows=rows, columns=names, key_id=key_id))
     return files
 
 
@@ -131,11 +134,11 @@ class _Runs:
 def _runs(data_dir: Path, data_set: str, units: Sequence[Unit]) -> Iterator[Run]:
     for unit in units:
         for file in unit.files:
-            yield from _runs_of(data_dir / file.path, data_set)
+            yield from _runs_of(data_dir / file.path, file.key_id, data_set)
 
 
-def _runs_of(path: Path, data_set: str) -> Iterator[Run]:
-    with parquet.reading(path), pq.ParquetFile(path) as file:
+def _runs_of(path: Path, key_id: str, data_set: str) -> Iterator[Run]:
+    with parquet.reading(path, key_id) as key, pq.ParquetFile(path, decryption_properties=key) as file:
         version = parquet.checked_version(path, file.metadata)
         for batch in file.iter_batches(_BATCH_ROWS.get(data_set, _ROWS)):
             rows = upcast.table(data_set, pa.Table.from_batches([batch]), version, to=FORMAT_VERSION)
@@ -150,10 +153,11 @@ def _runs_of(path: Path, data_set: str) -> Iterator[Run]:
 class _Output:
     """One file that is filled with runs until it is large enough, and the next session begins."""
 
-    def __init__(self, runs: _Runs, target_bytes: int) -> None:
+    def __init__(self, runs: _Runs, target_bytes: int, encryption: Any) -> None:
         assert runs.next is not None
         self._runs = runs
         self._target_bytes = target_bytes
+        self._encryption = encryption
         self._schema = runs.next[1].schema
         self._most = parquet.group_bytes(self._schema)
         self.rows = 0
@@ -166,7 +170,7 @@ class _Output:
         group: list[pa.Table] = []
         rows = size = 0
         whose: str | None = None
-        with parquet.writer(file, self._schema) as writer:
+        with parquet.writer(file, self._schema, encryption=self._encryption) as writer:
             while self._runs.next is not None:
                 is_full = file.tell() + size // _COMPRESSION >= self._target_bytes
                 if whose not in {None, self._runs.next[0]} and is_full:

@@ -14,8 +14,10 @@ from typing import BinaryIO, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import pyarrow.parquet.encryption as pe
 
 from recorder.errors import NewerFormatError, StoreError
+from recorder.store import encrypted
 from recorder.store.schema import AUDIO, FORMAT_VERSION
 
 VERSION_KEY: Final = "recorder.format_version"
@@ -30,13 +32,20 @@ _ROOT: Final = 3  # data file → date → data set → segments → the store
 _WIRE_TEXT: Final = frozenset({"payload"})  # every value differs: a dictionary only costs time
 
 
-def writer(file: BinaryIO, schema: pa.Schema, *, plain: Collection[str] = ()) -> pq.ParquetWriter:
+def writer(
+    file: BinaryIO,
+    schema: pa.Schema,
+    *,
+    plain: Collection[str] = (),
+    encryption: pe.FileEncryptionProperties | None = None,
+) -> pq.ParquetWriter:
     """Begin a file of this format version; the caller writes its row groups and closes it.
 
     Args:
         file: an empty one.
         schema: its columns, as they lie in files.
         plain: columns that compressing would not make smaller.
+        encryption: how it is encrypted (`encrypted.encryption`); None if it is not.
     """
     squeezed = [name for name in schema.names if name not in plain]
     key = [(name, "ascending") for name in ("session_id", "position", "part_no") if name in schema.names]
@@ -49,6 +58,7 @@ def writer(file: BinaryIO, schema: pa.Schema, *, plain: Collection[str] = ()) ->
         column_encoding={field.name: "DELTA_BINARY_PACKED" for field in schema if _is_whole(field.type)},
         store_schema=False,  # Parquet's own types say it all; Arrow's copy is a third of a small file
         sorting_columns=pq.SortingColumn.from_ordering(schema, key),
+        encryption_properties=encryption,
     )
     begun.add_key_value_metadata({VERSION_KEY: str(FORMAT_VERSION)})
     return begun
@@ -77,10 +87,18 @@ def _is_whole(kind: pa.DataType) -> bool:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: Path, key_id: str = "") -> Iterator[pe.FileDecryptionProperties | None]:
     """Say in our words what goes wrong with a data file; in a workspace, have it fetched if it is not here.
 
+    Args:
+        path: the file.
+        key_id: of the key that it is encrypted with, "" if it is not.
+
+    Yields:
+        What a reader needs to decrypt it.
+
     Raises:
+        EncryptionKeyError: that key is not held.
         StoreError: it is missing or damaged, or where it is to be fetched from is away.
     """
     if not path.exists():
@@ -89,8 +107,9 @@ def reading(path: Path) -> Iterator[None]:
         remote = remote_of(path.parents[_ROOT])
         if remote is not None:
             remote.fetch(path)
+    decryption = encrypted.decryption(key_id, encrypted.name_of(path))
     try:
-        yield
+        yield decryption
     except (OSError, pa.ArrowException) as error:
         raise StoreError(f"cannot read {path}: {error}", hint="`recorder verify` checks a store.") from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -16,8 +17,9 @@ import pyarrow.parquet as pq
 from recorder.errors import AudioRemovedError
 from recorder.protocol.append_runs import AppendRun
 from recorder.protocol.envelope import Part, RecordedEvent
-from recorder.store import layout, parquet, stored_form, upcast
+from recorder.store import encrypted, keys, layout, parquet, stored_form, upcast
 from recorder.store.audio_blocks import BlockReader, BlockWriter, Row
+from recorder.store.audio_files import read_blocks
 from recorder.store.parquet import ROW_GROUP, checked_version, group_bytes, reading
 from recorder.store.schema import APPEND_TYPES, AUDIO, EVENTS, FORMAT_VERSION, PARTS, events_table
 from recorder.store.stored_form import STORED_EVENTS
@@ -37,6 +39,7 @@ class SegmentFile(msgspec.Struct, frozen=True):
         bytes: its size.
         sha256: of its content, in hex.
         columns: digest of its columns' names: tells files that need no matching of columns from those that do.
+        key: id of the key that it is encrypted with; `key_id` in the manifest, and not there without one.
     """
 
     data_set: str
@@ -45,6 +48,12 @@ class SegmentFile(msgspec.Struct, frozen=True):
     bytes: int
     sha256: str
     columns: str = ""
+    key: str | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="key_id")  # no part of older digests
+
+    @property
+    def key_id(self) -> str:
+        """The id of the key that it is encrypted with; "" if it is not."""
+        return self.key or ""
 
 
 class SessionTables:
@@ -171,8 +180,12 @@ def write(data_dir: Path, date: str, name: str, tables: Mapping[str, pa.Table]) 
         date: the partition, YYYY-MM-DD.
         name: the manifest's.
         tables: rows by data set, in the order in which they shall stand.
+
+    Raises:
+        EncryptionKeyError: the store is encrypted, and no key is held.
     """
     files = []
+    key_id = keys.for_writing(data_dir)
     for data_set, table in sorted(tables.items()):
         if not table.num_rows:
             continue
@@ -180,10 +193,19 @@ def write(data_dir: Path, date: str, name: str, tables: Mapping[str, pa.Table]) 
         target = data_dir / path
         layout.make_directory(target.parent)
         stored = stored_form.shrink(table) if data_set in _OF_EVENTS else table
-        layout.write_file(target, lambda file, stored=stored: _write_parquet(stored, file))  # type: ignore[misc]
-        size, columns = target.stat().st_size, digest_names(stored.column_names)
-        files.append(SegmentFile(data_set, path, stored.num_rows, size, digest(target), columns))
+        layout.write_file(target, partial(_write_parquet, stored, encrypted.encryption(key_id, path)))
+        rows, columns = stored.num_rows, stored.column_names
+        files.append(described(data_dir, data_set, path, rows=rows, columns=columns, key_id=key_id))
     return tuple(files)
+
+
+def described(
+    data_dir: Path, data_set: str, path: str, *, rows: int, columns: Iterable[str], key_id: str
+) -> SegmentFile:
+    """A data file that was just written, as its manifest is to name it."""
+    target = data_dir / path
+    size, names = target.stat().st_size, digest_names(columns)
+    return SegmentFile(data_set, path, rows, size, digest(target), names, key_id or msgspec.UNSET)
 
 
 def digest(path: Path) -> str:
@@ -202,8 +224,9 @@ def column_digests() -> dict[str, str]:
     return {data_set: digest_names(kind.names) for data_set, kind in _SCHEMAS.items()}
 
 
-def _write_parquet(table: pa.Table, file: BinaryIO) -> None:
-    with parquet.writer(file, table.schema, plain=parquet.plain_columns(table)) as writer:
+def _write_parquet(table: pa.Table, encryption: Any, file: BinaryIO) -> None:
+    plain = parquet.plain_columns(table)
+    with parquet.writer(file, table.schema, plain=plain, encryption=encryption) as writer:
         writer.write_table(table, row_group_size=_rows_a_group(table))
 
 
@@ -235,6 +258,7 @@ def read(
 
     Raises:
         StoreError: a file is missing or damaged.
+        EncryptionKeyError: the key of one is not held.
         NewerFormatError: a newer version wrote it.
     """
     filters: list[tuple[str, str, Any]] = [("position", ">", after)] if after >= 0 else []
@@ -243,21 +267,23 @@ def read(
     if session_id is not None:
         filters.append(("session_id", "=", session_id))
     chosen = (file for file in files if file.data_set == data_set)
-    tables = [_read_file(data_dir / file.path, data_set, filters, columns) for file in chosen]
+    tables = [_read_file(data_dir, file, filters, columns) for file in chosen]
     return pa.concat_tables(tables, promote_options="default") if tables else None
 
 
 def _read_file(
-    path: Path, data_set: str, filters: list[tuple[str, str, Any]], columns: Sequence[str] | None
+    data_dir: Path, file: SegmentFile, filters: list[tuple[str, str, Any]], columns: Sequence[str] | None
 ) -> pa.Table:
-    with reading(path):
-        version = checked_version(path, pq.read_metadata(path))
-        wanted = None if columns is None else list(columns)
-        stored = pq.read_table(path, partitioning=None, filters=filters or None, columns=wanted)
+    path, wanted = data_dir / file.path, None if columns is None else list(columns)
+    with reading(path, file.key_id) as key:
+        version = checked_version(path, pq.read_metadata(path, decryption_properties=key))
+        stored = pq.read_table(
+            path, partitioning=None, filters=filters or None, columns=wanted, decryption_properties=key
+        )
         if columns is not None:
             return stored
-        rows = upcast.table(data_set, stored, version, to=FORMAT_VERSION)
-        return stored_form.expand(rows) if data_set in _OF_EVENTS else rows
+        rows = upcast.table(file.data_set, stored, version, to=FORMAT_VERSION)
+        return stored_form.expand(rows) if file.data_set in _OF_EVENTS else rows
 
 
 def rows(table: pa.Table) -> Iterator[dict[str, Any]]:
@@ -325,32 +351,7 @@ def read_audio(
     """
     for file in files:
         if file.data_set == "audio":
-            yield from _read_blocks(data_dir / file.path, session_id, after, until)
-
-
-def _read_blocks(path: Path, session_id: str | None, after: int, until: int | None) -> Iterator[dict[str, Any]]:
-    with reading(path), pq.ParquetFile(path) as file:
-        checked_version(path, file.metadata)
-        for number in range(file.num_row_groups):
-            bounds = _bounds(file.metadata.row_group(number))
-            if bounds["last_position"][1] <= after or (until is not None and bounds["position"][0] > until):
-                continue
-            if session_id is not None and not bounds["session_id"][0] <= session_id <= bounds["session_id"][1]:
-                continue
-            for batch in file.iter_batches(batch_size=1, row_groups=[number]):
-                block = batch.to_pylist()[0]
-                is_of_events = block["last_position"] > after and (until is None or block["position"] <= until)
-                if is_of_events and session_id in {None, block["session_id"]}:
-                    yield block
-
-
-def _bounds(group: pq.RowGroupMetaData) -> dict[str, tuple[Any, Any]]:
-    columns = (group.column(number) for number in range(group.num_columns))
-    return {
-        column.path_in_schema: (column.statistics.min, column.statistics.max)
-        for column in columns
-        if column.statistics is not None and column.statistics.has_min_max
-    }
+            yield from read_blocks(data_dir / file.path, file.key_id, session_id, after, until)
 
 
 def recorded_events(

@@ -13,6 +13,7 @@ import pyarrow as pa
 from recorder.analytics.engine.connection import cleaned, quoted
 from recorder.analytics.engine.relations import event_types
 from recorder.analytics.registry import Model, ModelError, built_in_models, stored_models
+from recorder.store.keys import keyring
 
 # The SQL in this module is put together from model files, column names and paths that are our own, quoted where they
 # could be anything; values of users travel as parameters.
@@ -41,7 +42,9 @@ def run_models(
     known = built_in_models() if models is None else models
     chosen = {name: model for name, model in known.items() if not model.view}
     few = threads is None and events.num_rows <= FEW_EVENTS
-    with (_hasty_database(os.getpid()) if few else _database(os.getpid(), threads)).cursor() as connection:
+    with (
+        _hasty_database(os.getpid(), _may_spill()) if few else _database(os.getpid(), threads, _may_spill())
+    ).cursor() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.register("events", events)
         connection.register("event_types", event_types())
@@ -69,7 +72,7 @@ def _rows(connection: duckdb.DuckDBPyConnection, model: Model) -> pa.Table:
 
 @cache
 def _no_rows(model: Model) -> pa.Table:
-    with _database(os.getpid(), None).cursor() as connection:
+    with _database(os.getpid(), None, _may_spill()).cursor() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(_empty_creation(model))
         return _rows(connection, model)
@@ -84,7 +87,7 @@ def run_checks(tables: Mapping[str, pa.Table]) -> dict[str, list[dict[str, Any]]
     Returns:
         `model.check` → the rows that break it; checks that hold are left out.
     """
-    with _database(os.getpid(), None).cursor() as connection:
+    with _database(os.getpid(), None, _may_spill()).cursor() as connection:
         for name, rows in tables.items():
             connection.register(name, rows)
         broken = {
@@ -95,16 +98,28 @@ def run_checks(tables: Mapping[str, pa.Table]) -> dict[str, list[dict[str, Any]]
     return {name: rows for name, rows in broken.items() if rows}
 
 
-@cache
-def _database(process: int, threads: int | None) -> duckdb.DuckDBPyConnection:  # noqa: ARG001 (no sharing after a fork)
-    """An empty database in memory, opened once: opening takes longer than some models."""
-    return duckdb.connect(config={} if threads is None else {"threads": threads})
+def _new_database(config: dict[str, Any], *, spill: bool) -> duckdb.DuckDBPyConnection:
+    database = duckdb.connect(config=config)
+    if not spill:
+        database.execute("SET temp_directory = ''")
+    return database
+
+
+def _may_spill() -> bool:
+    """Whether DuckDB may write what does not fit into memory to disk: it does so in clear."""
+    return not keyring().held
 
 
 @cache
-def _hasty_database(process: int) -> duckdb.DuckDBPyConnection:  # noqa: ARG001 (as in `_database`)
+def _database(process: int, threads: int | None, spill: bool) -> duckdb.DuckDBPyConnection:  # noqa: ARG001 (a fork)
+    """An empty database in memory, opened once in a process: opening takes longer than some models."""
+    return _new_database({} if threads is None else {"threads": threads}, spill=spill)
+
+
+@cache
+def _hasty_database(process: int, spill: bool) -> duckdb.DuckDBPyConnection:  # noqa: ARG001 (as in `_database`)
     """The same for few events: planning the models takes longer than running them, and optimizing a third of that."""
-    database = duckdb.connect(config={"threads": 1})
+    database = _new_database({"threads": 1}, spill=spill)
     optimizers = ",".join(str(name) for (name,) in database.execute("FROM duckdb_optimizers()").fetchall())
     database.execute(f"SET disabled_optimizers = '{optimizers}'")
     return database

@@ -75,6 +75,7 @@ class Engine:
         self._writing = threading.Lock()
         self._files: dict[str, list[Path]] = {}
         self._by_name: set[str] = set()
+        self._beside: dict[str, list[str]] = {}
         self._columns = view_columns()
         with self._cursor() as cursor:
             cursor.register("incoming", event_types())
@@ -117,6 +118,7 @@ class Engine:
         files: Mapping[str, Sequence[Path]] | None = None,
         live: Mapping[str, pa.Table] | None = None,
         by_name: set[str] | None = None,
+        beside: Mapping[str, Sequence[pa.dataset.Dataset]] | None = None,
     ) -> None:
         """Replace files and live rows of data sets, all at once: no query sees a part of it.
 
@@ -125,6 +127,7 @@ class Engine:
             live: data set → its rows of running sessions. Columns that they lack are NULL.
             by_name: data sets some of whose files lack columns, as older versions wrote them; the columns are
                 matched file by file then, which opens every file.
+            beside: data set, one that `files` names → its rows that DuckDB cannot read itself, as Arrow data sets.
 
         Raises:
             QueryError: rows or files do not fit; nothing was changed.
@@ -136,6 +139,7 @@ class Engine:
                     self._replace_live(cursor, data_set, rows)
                 for data_set, paths in (files or {}).items():
                     self._files[data_set] = list(paths)
+                    self._replace_beside(cursor, data_set, (beside or {}).get(data_set, ()))
                     (self._by_name.add if data_set in (by_name or ()) else self._by_name.discard)(data_set)
                 for view in {_view(data_set) for data_set in files or {}}:
                     cursor.execute(f"CREATE OR REPLACE VIEW {_place(view)} AS {self._view_query(view)}")
@@ -219,16 +223,33 @@ class Engine:
         cursor.execute(f"INSERT INTO {_live(data_set)} BY NAME FROM incoming")
         cursor.unregister("incoming")
 
+    def _replace_beside(
+        self, cursor: duckdb.DuckDBPyConnection, data_set: str, data_sets: Sequence[pa.dataset.Dataset]
+    ) -> None:
+        """Views of Arrow data sets, which keep these for as long as any query may read them."""
+        if not data_sets and not self._beside.get(data_set):
+            self._beside[data_set] = []
+            return
+        for name in self._beside.get(data_set, ()):
+            cursor.execute(f"DROP VIEW IF EXISTS {name}")
+        names = [f"arrow {data_set} {number}" for number in range(len(data_sets))]
+        cursor.execute("USE stored")  # where such views are made
+        for name, rows in zip(names, data_sets, strict=True):
+            cursor.from_arrow(rows).create_view(name)
+        cursor.execute("USE main")
+        self._beside[data_set] = [f"stored.{quoted(name)}" for name in names]
+
     def _view_query(self, view: str) -> str:
         data_sets = EVENT_SETS if view == "events" else (view,)
         columns = ", ".join(quoted(name) for name in self._columns[view])
-        sources = [self._of_files(data_set, columns) for data_set in data_sets if self._files.get(data_set)]
+        filled = [data_set for data_set in data_sets if self._files.get(data_set) or self._beside.get(data_set)]
+        sources = [self._of_files(data_set, columns) for data_set in filled]
         sources += [f"SELECT {columns} FROM {_live(data_set)}" for data_set in data_sets]
         return " UNION ALL ".join(sources)
 
     def _of_files(self, data_set: str, columns: str) -> str:
         typed = f"FROM {_live(data_set)}" if data_set in self._by_name else None
-        return files_query(data_set, self._files[data_set], columns, typed)
+        return files_query(data_set, self._files[data_set], columns, typed, beside=self._beside[data_set])
 
 
 def _view(data_set: str) -> str:
