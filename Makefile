@@ -42,8 +42,9 @@ format: $(READY)  ## let ruff format and fix
 bench: $(READY)  ## the figures of docs/benchmarks.md
 	$(BIN)/python -m benchmarks $(ARGS)
 
-soak: $(READY)  ## long runs: kills at random instants, sessions for minutes
+soak: $(READY)  ## long runs: kills at random instants, sessions for minutes; drawn tests at random, and many
 	$(BIN)/python -m benchmarks.soak $(ARGS)
+	DRAWN_FACTOR=20 $(BIN)/python -m pytest -m hypothesis --hypothesis-profile soak --timeout 3600 --numprocesses 2
 
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --upgrade --quiet --generate-hashes \
   --no-header --no-annotate

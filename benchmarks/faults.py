@@ -89,6 +89,11 @@ def run(bench: Bench, *, advance: Advance = lambda: None) -> list[Fault]:
     return found
 
 
+def full_disk(bench: Bench) -> Fault:
+    """The disk that fills up, by itself."""
+    return _run(bench, next(plan for plan in _plans(quick=bench.quick) if plan.key == "disk_full"))
+
+
 def count_measures(*, quick: bool) -> int:
     """How often `run` will call `advance`."""
     return len(_plans(quick=quick))

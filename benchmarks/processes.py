@@ -110,15 +110,20 @@ def memory_bytes(pids: Sequence[int]) -> int:
     return total
 
 
-def modules(pid: int) -> dict[str, int]:
-    """The recorder's children by what they run: worker, record, sealer."""
-    found: dict[str, int] = {}
+def children(pid: int) -> list[tuple[str, int]]:
+    """The recorder's children with what they run: worker, record, sealer."""
+    found: list[tuple[str, int]] = []
     for child in tree(pid)[1:]:
         with suppress(OSError):
-            for word in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):
-                if word.startswith((b"recorder.proxy.", b"recorder.pipeline.")):
-                    found[word.decode().rpartition(".")[2]] = child
+            words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+            ours = (word for word in words if word.startswith((b"recorder.proxy.", b"recorder.pipeline.")))
+            found += [(word.decode().rpartition(".")[2], child) for word in ours]
     return found
+
+
+def modules(pid: int) -> dict[str, int]:
+    """Likewise, by what they run."""
+    return dict(children(pid))
 
 
 class Running:
