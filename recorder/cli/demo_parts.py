@@ -15,12 +15,13 @@ from contextlib import asynccontextmanager, suppress
 from typing import BinaryIO, Final
 
 from recorder.errors import DemoError
+from recorder.store.keys import KEY_COMMAND, KEY_FILE
 
 COMMAND: Final = (sys.executable, "-c", "from recorder.cli.main import main; main()")
 START_SECONDS: Final = 60
 STOP_SECONDS: Final = 30
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
-KEPT: Final = frozenset({"RECORDER_DEBUG", "RECORDER_RING_DIR"})
+KEPT: Final = frozenset({"RECORDER_DEBUG", "RECORDER_RING_DIR", KEY_FILE, KEY_COMMAND})
 """Settings that the parts take from outside; any other would make another demo of it."""
 
 

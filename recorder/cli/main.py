@@ -50,6 +50,7 @@ from recorder.cli import (
     tokens,
     verify,
 )
+from recorder.cli.options import with_keys
 from recorder.errors import RecorderError
 
 COMMANDS: Final[tuple[tuple[str, tuple[ModuleType, ...]], ...]] = (
@@ -114,13 +115,14 @@ def build() -> typer.Typer:
             if group is not None:
                 for command in group.registered_commands:
                     command.help = command.callback and _prose(command.callback)
+                    command.callback = command.callback and with_keys(command.callback)
                 application.add_typer(
                     group, name=name, rich_help_panel=panel, help=_prose(function), epilog=_examples(module)
                 )
                 continue
             application.command(
                 name.rstrip("_"), rich_help_panel=panel, help=_prose(function), epilog=_examples(module)
-            )(function)
+            )(with_keys(function))
     return application
 
 

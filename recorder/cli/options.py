@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from recorder.errors import UsageError
+from recorder.store import keys
 
 if TYPE_CHECKING:
     from recorder.pipeline.catalog import Catalog
@@ -55,6 +59,28 @@ RulesOption = Annotated[
         "--rules", envvar="RECORDER_RULES", metavar="DIR", help="A folder with rules of your own.", show_default=False
     ),
 ]
+KeyFileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--key-file",
+        envvar=keys.KEY_FILE,
+        metavar="FILE",
+        help="Key that the store is encrypted with, then earlier ones: 32 bytes each, in hex or base64, one a line.",
+        show_default=False,
+        rich_help_panel="Encryption",
+    ),
+]
+KeyCommandOption = Annotated[
+    str | None,
+    typer.Option(
+        "--key-command",
+        envvar=keys.KEY_COMMAND,
+        metavar="COMMAND",
+        help="A command that prints what a key file holds; run without a shell.",
+        show_default=False,
+        rich_help_panel="Encryption",
+    ),
+]
 SessionArgument = Annotated[
     str,
     typer.Argument(
@@ -66,6 +92,25 @@ SessionArgument = Annotated[
 
 UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 LONGEST: Final = timedelta(days=3652)
+
+
+def with_keys(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with the options that say what its store is encrypted with; one without a store as it is."""
+    signature = inspect.signature(command, eval_str=True)
+    if "data" not in signature.parameters:
+        return command
+
+    @functools.wraps(command)
+    def run(*arguments: object, key_file: str | None, key_command: str | None, **options: object) -> None:
+        keys.use(key_file, key_command)
+        command(*arguments, **options)
+
+    own = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        for name, kind in (("key_file", KeyFileOption), ("key_command", KeyCommandOption))
+    ]
+    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *own])  # type: ignore[attr-defined]
+    return run
 
 
 def open_catalog(data: Path, prices: Path | None = None) -> Catalog:

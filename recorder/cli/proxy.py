@@ -272,6 +272,7 @@ def proxy(
     from recorder.proxy.config import WorkerConfig
     from recorder.proxy.settings import load
     from recorder.proxy.upstream import Upstream
+    from recorder.store.keys import for_writing
     from recorder.store.layout import create
     from recorder.store.ring import ring_directory
 
@@ -314,6 +315,7 @@ def proxy(
         return
     logs.configure("supervisor", log_format=log_format, level=log_level)
     create(store)
+    for_writing(store)  # told now rather than by the sealer
     if tls_self_signed:
         settings = with_development_certificate(settings)
     run(
