@@ -17,6 +17,7 @@ async function show(element) {
   const wanted = `${address} ${element.dataset.version}`;
   if (drawn.get(element) === wanted) return;
   busy.add(element);
+  element.classList.toggle("loading", !drawn.has(element));
   try {
     const [figure] = await Promise.all([fetch(address).then(read), plotly()]);
     if (figure.layout.xaxis?.type === "date") intoLocalTime(figure);
@@ -29,6 +30,7 @@ async function show(element) {
     element.classList.add("failed");
   } finally {
     busy.delete(element);
+    element.classList.remove("loading");
   }
 }
 

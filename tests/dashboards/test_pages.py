@@ -49,8 +49,8 @@ def test_the_overview_shows_the_numbers(client: TestClient) -> None:
     assert tiles["Errors"] == "1"
     assert tiles["Cost"] == "$0.009613"
     notes = re.findall(r'<p class="note"[^>]*>([^<]*)', text)
-    assert "100\u202f% · n = 2" in notes
-    assert tiles["Time to first audio"].strip() == "323 ms"
+    assert "100\u202f% · n\u00a0=\u00a02" in notes
+    assert tiles["First audio"].strip() == "323 ms"
 
 
 def test_the_overview_begins_with_the_last_day_where_there_is_something_in_it(client: TestClient) -> None:
@@ -277,5 +277,17 @@ def test_what_there_is_of_errors_tools_and_contexts_has_a_table(client: TestClie
 
 def test_sessions_are_sorted_by_cost_and_unknown_costs_come_last(client: TestClient) -> None:
     text = page(client, "/sessions?sort=-cost")
-    costs = re.findall(r'<td class="n">(\$[\d.]+|–)</td>\s*<td class="n[^"]*">\d+</td>\s*</tr>', text)
+    costs = re.findall(r'<td class="n" data-label="Cost">(\$[\d.]+|–)</td>', text)
     assert costs == ["$0.007410", "$0.002203", "–"]
+
+
+def test_what_is_wrong_is_one_click_away_from_every_page(client: TestClient) -> None:
+    assert '<a href="/findings">Findings</a>' in page(client, "/")
+    assert '<a href="/findings" aria-current="page">Findings</a>' in page(client, "/findings")
+
+
+def test_cells_of_a_session_name_themselves_where_the_heading_is_hidden(client: TestClient) -> None:
+    row = re.search(r"<tr data-key=.*?</tr>", page(client, "/sessions"), re.DOTALL)
+    assert row is not None
+    labels = re.findall(r'data-label="([^"]+)"', row[0])
+    assert labels == ["Duration", "Turns", "Interruptions", "First audio p50", "Tokens", "Cost", "Errors"]

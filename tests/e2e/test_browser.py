@@ -120,7 +120,7 @@ def test_the_overview_shows_the_truth(watched: Watched, site: str) -> None:
         tile.locator("h2").inner_text(): tile.locator(".value").inner_text() for tile in page.locator(".tile").all()
     }
     assert tiles["Sessions"] == "2"
-    assert tiles["Time to first audio"] == "323 ms p50"
+    assert tiles["First audio"] == "323 ms p50"
     assert tiles["Interruptions"] == "1"
     assert tiles["Tokens"] == "300"
     assert page.locator("#figure-sessions .bars .point").count() == 2
