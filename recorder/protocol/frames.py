@@ -42,7 +42,8 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         opcode: 1 text, 2 binary, 8 close, 9 ping, 10 pong; 2 for bytes that belong to no readable frame.
         data: the message's payload, unmasked, reassembled and inflated. With a `problem`: of a message whose frames
-            were readable, the payload as it came (compressed, where it was); else the bytes of the wire.
+            were readable, the payload as it came (compressed, where it was); likewise of a frame that was never
+            finished, as far as it came; else the bytes of the wire.
         wire_bytes: bytes of its frames on the wire, headers included; control frames in between not counted.
         problem: why it is undecodable; None for a good message.
     """
@@ -119,7 +120,7 @@ class FrameDecoder:
         self._buffer = bytearray()
         self._needed = 0  # length of `_buffer` at which the frame it starts with is complete
         self._oversized_left = 0  # bytes still to come of a frame above the ceiling
-        self._fragments: list[bytes] = []
+        self._fragments = bytearray()  # joined: a message of empty or one-byte fragments costs no more than its bytes
         self._fragments_head = 0  # first byte of the fragmented message's first frame
         self._fragments_wire = 0
         self._lost: str | None = None  # why frames can no longer be told apart
@@ -133,7 +134,7 @@ class FrameDecoder:
             decoder._inflater.resume(state.inflater)
         decoder._buffer[:], decoder._needed = state.buffer, state.needed
         decoder._oversized_left = state.oversized_left
-        decoder._fragments, decoder._fragments_head = list(state.fragments), state.fragments_head
+        decoder._fragments, decoder._fragments_head = bytearray(b"".join(state.fragments)), state.fragments_head
         decoder._fragments_wire = state.fragments_wire
         decoder._lost, decoder._resync = state.lost, state.resync
         return decoder
@@ -146,7 +147,7 @@ class FrameDecoder:
             buffer=bytes(self._buffer),
             needed=self._needed,
             oversized_left=self._oversized_left,
-            fragments=tuple(self._fragments),
+            fragments=(bytes(self._fragments),) if self._fragments else (),
             fragments_head=self._fragments_head,
             fragments_wire=self._fragments_wire,
             lost=self._lost,
@@ -183,7 +184,7 @@ class FrameDecoder:
         """The stream ended. Gives what was left half-read, as undecodable messages."""
         left = self._abandon_fragments("the message was never finished")
         if self._buffer:
-            left.append(_raw(bytes(self._buffer), "the frame was never finished"))
+            left.append(_unfinished(bytes(self._buffer)))
             self._buffer.clear()
         return left
 
@@ -245,7 +246,7 @@ class FrameDecoder:
         else:
             messages += self._abandon_fragments("the message was never finished")
             self._fragments_head = head
-        self._fragments.append(payload)
+        self._fragments += payload
         self._fragments_wire += wire_bytes
         if head & _FIN:
             messages.append(self._finish_message())
@@ -253,8 +254,8 @@ class FrameDecoder:
             messages += self._abandon_fragments("larger than the recorder's ceiling")
 
     def _finish_message(self) -> Message:
-        head, wire_bytes, data = self._fragments_head, self._fragments_wire, b"".join(self._fragments)
-        self._fragments, self._fragments_wire = [], 0
+        head, wire_bytes, data = self._fragments_head, self._fragments_wire, bytes(self._fragments)
+        self._fragments, self._fragments_wire = bytearray(), 0
         opcode = head & 0x0F
         if head & _RSV1 and self._inflater is not None:
             try:
@@ -268,8 +269,8 @@ class FrameDecoder:
     def _abandon_fragments(self, problem: str) -> list[Message]:
         if not self._fragments_wire:
             return []
-        data, wire_bytes = b"".join(self._fragments), self._fragments_wire
-        self._fragments, self._fragments_wire = [], 0
+        data, wire_bytes = bytes(self._fragments), self._fragments_wire
+        self._fragments, self._fragments_wire = bytearray(), 0
         if self._fragments_head & _RSV1 and self._inflater is not None:
             self._inflater.forget()
         return [Message(self._fragments_head & 0x0F, data, wire_bytes, problem)]
@@ -347,6 +348,16 @@ def text_problem(data: bytes) -> str | None:
     except UnicodeDecodeError as error:
         return f"invalid UTF-8 at byte {error.start}"
     return None
+
+
+def _unfinished(data: bytes) -> Message:
+    """A frame's start: what there is of its payload, readable, so that secrets in it are found like any."""
+    problem = "the frame was never finished"
+    start = _payload_place(data, 0)[0] if len(data) > 1 else 0
+    if not start:
+        return _raw(data, problem)
+    payload = apply_mask(data[start:], data[start - 4 : start]) if data[1] & 0x80 else data[start:]
+    return Message(_BINARY, payload, len(data), problem)
 
 
 def _raw(data: bytes, problem: str) -> Message:

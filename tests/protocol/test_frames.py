@@ -1,5 +1,6 @@
 import random
 import struct
+import tracemalloc
 from collections.abc import Iterable
 
 import pytest
@@ -109,9 +110,33 @@ def test_the_end_gives_what_was_left() -> None:
     assert decoder.feed(frame(1, b"ab", fin=False, mask=True) + unfinished) == []
     assert decoder.eof() == [
         Message(1, b"ab", 8, "the message was never finished"),
-        Message(2, unfinished, len(unfinished), "the frame was never finished"),
+        Message(2, b"never wh", len(unfinished), "the frame was never finished"),
     ]
     assert decoder.eof() == []
+
+
+@pytest.mark.parametrize("cut", [1, 2, 5])
+def test_the_start_of_a_header_is_kept_as_it_came(cut: int) -> None:
+    decoder = FrameDecoder("client")
+    start = frame(1, b"x" * 200, mask=True)[:cut]
+    assert decoder.feed(start) == []
+    assert decoder.eof() == [Message(2, start, cut, "the frame was never finished")]
+
+
+def test_fragments_cost_their_bytes_alone() -> None:
+    """A list of them would take eight bytes for each that is empty, and fifty for one of two bytes."""
+    decoder = FrameDecoder("server")
+    decoder.feed(frame(1, b"", fin=False))
+    tracemalloc.start()
+    try:
+        for _ in range(4):
+            decoder.feed(frame(0, b"", fin=False) * 20_000 + frame(0, b"ab", fin=False) * 20_000)
+        grown = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert grown < 400_000
+    assert decoder.state().fragments == (b"ab" * 80_000,)
+    assert decoder.feed(frame(0, b"!"))[0].data == b"ab" * 80_000 + b"!"
 
 
 def test_a_frame_above_the_ceiling_passes_in_pieces_and_the_next_one_decodes() -> None:

@@ -9,6 +9,7 @@ from websockets.frames import Close, Frame, Opcode
 
 from recorder.protocol.decode import SessionDecoder
 from recorder.protocol.envelope import Record, RecordedEvent, RecordKind
+from recorder.protocol.redact import fingerprint
 
 OPENED = {"session_id": "s1", "source": "proxy", "opened_at_ns": 1_700_000_000_000_000_000, "monotonic_ns": 1000}
 
@@ -175,7 +176,7 @@ def test_a_gap_gives_what_was_half_read_then_says_so_and_goes_on() -> None:
     )
     shown = [(event.type, event.opcode) for event in events[2:-1]]
     assert shown == [("response.create", 1), (None, 2), ("recorder.gap", None), (None, 2), ("response.create", 1)]
-    assert events[3].message() == whole[:7]
+    assert events[3].message() == b"{"  # of the header nothing, and what there is of the payload without its mask
     assert json.loads(events[4].payload or "") == {"direction": "client", "bytes": 20, "reason": "ring full"}
 
 
@@ -196,7 +197,7 @@ def test_what_is_left_at_the_end_comes_before_it() -> None:
         (None, "client"),
         ("recorder.session_closed", "recorder"),
     ]
-    assert events[-2].message() == half
+    assert (events[-2].message(), events[-2].wire_bytes) == (b'{"typ', len(half))
 
 
 @given(st.lists(st.integers(1, 500), max_size=20), st.lists(st.integers(1, 500), max_size=20))
@@ -228,3 +229,11 @@ def test_cuts_in_the_streams_change_nothing_but_the_times(client_cuts: list[int]
 def test_any_records_decode_with_gapless_positions(records: list[Record]) -> None:
     events = decode(Record(RecordKind.OPENED, 0, b'{"session_id":"s"}'), *records)
     assert [event.position for event in events] == list(range(len(events)))
+
+
+def test_a_secret_in_a_frame_that_was_never_finished_is_found_behind_its_mask() -> None:
+    update = b'{"type":"session.update","session":{"tools":[{"type":"mcp","authorization":"tok_of_theirs"}]}}'
+    events = session(record(RecordKind.CLIENT_BYTES, 3000, text(update, mask=True)[:-2]))
+    unfinished = next(event for event in events if event.problem == "the frame was never finished")
+    assert unfinished.redacted
+    assert unfinished.message() == update[:-2].replace(b"tok_of_theirs", fingerprint("tok_of_theirs").encode())
