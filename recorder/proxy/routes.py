@@ -7,17 +7,20 @@ import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
+from urllib.parse import unquote
 
 from recorder.protocol.redact import redact_headers
 from recorder.proxy.consent import RecordingPolicy
 from recorder.proxy.credentials import PASS_THROUGH, Credential
-from recorder.proxy.http import RefusedError, Request
+from recorder.proxy.http import ENCODING, RefusedError, Request
 from recorder.proxy.upstream import HttpProxy, Upstream
 
 LABEL_PREFIX: Final = "x-recorder-label-"
 CLIENT_LABEL: Final = "client"
 _MAX_LABEL: Final = 256
 _SEPARATORS: Final = re.compile(r"/|\\|%2f|%5c")  # what one server or another takes for a slash
+_PARAMETERS: Final = re.compile(r";[^/]*")
+_EMPTY_SEGMENTS: Final = re.compile(r"//+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,14 +104,28 @@ class Routes:
         """The route that a request takes.
 
         Raises:
-            RefusedError: 404, there is none; 400, its path has `.` or `..` in it, which the upstream might resolve
-                to another path than the one that was matched here.
+            RefusedError: 404, there is none; 400, its path has `.` or `..` in it, or escapes, empty segments or
+                parameters without which another route would take it: the upstream might resolve it to another path
+                than the one that was matched here.
         """
         host, path = request.host, request.path
         segments = _SEPARATORS.split(path.lower().replace("%2e", "."))
         if "." in segments or ".." in segments:
             raise RefusedError(400, "bad_request", "the path has dot segments in it", by="client")
-        for route in self._routes:
-            if route.takes(host, path):
-                return route
-        raise RefusedError(404, "no_route", "no route of this proxy leads there", by="client")
+        route = self._first(host, path)
+        if route is not self._first(host, _as_others_may_read(path)):
+            raise RefusedError(400, "bad_request", "the path can be read as that of another route", by="client")
+        if route is None:
+            raise RefusedError(404, "no_route", "no route of this proxy leads there", by="client")
+        return route
+
+    def _first(self, host: str, path: str) -> Route | None:
+        return next((route for route in self._routes if route.takes(host, path)), None)
+
+
+def _as_others_may_read(path: str) -> str:
+    """A path without escapes, empty segments, and parameters of segments (RFC 3986 section 3.3)."""
+    plain = unquote(path, ENCODING)
+    if plain == path and ";" not in path and "//" not in path:
+        return path
+    return _EMPTY_SEGMENTS.sub("/", _PARAMETERS.sub("", plain.replace("\\", "/")))

@@ -91,6 +91,21 @@ def test_a_path_that_an_upstream_may_resolve_to_another_is_refused(path: str) ->
         ROUTES.match(request(path))
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["//v1/realtime", "/v1//realtime", "/%76%31/realtime", "/v1%2Frealtime", "/v1;x=1/realtime", "/v1;x/realtime;y?a"],
+)
+def test_a_path_that_another_route_may_be_meant_by_is_refused(path: str) -> None:
+    """An upstream that merges slashes, say, would serve what a stricter route was made for."""
+    with pytest.raises(RefusedError, match="another route"):
+        ROUTES.match(request(path))
+
+
+@pytest.mark.parametrize("path", ["/v1/realtime/a%20b", "/v1/realtime//x", "/v1/realtime/%E2%82%AC;v=1", "/x//y;z"])
+def test_escapes_that_change_nothing_pass(path: str) -> None:
+    assert ROUTES.match(request(path)).name == ("any" if path.startswith("/x") else "v1-realtime")
+
+
 def test_dots_elsewhere_are_no_dot_segments() -> None:
     assert ROUTES.match(request("/v1/realtime/...?next=../x")).name == "v1-realtime"
 
