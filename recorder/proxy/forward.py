@@ -42,6 +42,8 @@ def _edited(request: Request, route: Route, headers: Headers) -> Headers:
         put_in.append(("Connection", "close"))
     host = next((value for name, value in put_in if name.lower() == "host"), route.upstream.authority)
     kept = [(name, host if name.lower() == "host" else value) for name, value in headers if name.lower() not in dropped]
+    if not any(name.lower() == "host" for name, _ in kept):  # HTTP/1.0 can do without, what is sent on can not
+        kept.insert(0, ("Host", host))
     return kept + [(name, value) for name, value in put_in if name.lower() != "host"]
 
 

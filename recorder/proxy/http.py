@@ -66,8 +66,9 @@ class Request(msgspec.Struct, frozen=True):
 
     @property
     def is_upgrade(self) -> bool:
-        """Whether this asks for a WebSocket."""
-        return "websocket" in self.values("upgrade") and "upgrade" in self.values("connection")
+        """Whether this asks for a WebSocket and nothing else, which an upstream could choose and nobody look into."""
+        asks = set(self.values("upgrade")) == {"websocket"} and "upgrade" in self.values("connection")
+        return asks and self.method == "GET"
 
     @property
     def path(self) -> str:
@@ -127,7 +128,8 @@ async def read_request(sock: socket.socket, max_bytes: int) -> Request | None:
         event = parser.next_event()
     except h11.RemoteProtocolError as error:
         raise RefusedError(error.error_status_hint, "bad_request", words_of(error), by="client") from None
-    if not isinstance(event, h11.Request) or not event.target.startswith(b"/"):
+    if not isinstance(event, h11.Request) or not event.target.startswith(b"/") or b"#" in event.target:
+        # what follows a `#` one reader takes for a part of the path, and another for none
         raise RefusedError(400, "bad_request", "the request target must be a path", by="client")
     if event.method in _UNFIT:
         # a tunnel would carry what nobody looked at; a trace would show a client what is put into its requests

@@ -254,6 +254,7 @@ def test_a_chunk_that_breaks_later_resets_the_upstream(upstream: MakeUpstream, w
         (b"GET /v1/..%2fadmin HTTP/1.1\r\nHost: a", b"400"),
         (b"GET /v1/%2e%2e%5Cadmin HTTP/1.1\r\nHost: a", b"400"),
         (b"GET /v1\\..\\admin HTTP/1.1\r\nHost: a", b"400"),
+        (b"GET /v1#/../admin HTTP/1.1\r\nHost: a", b"400"),
     ],
 )
 def test_tricks_are_answered_and_not_forwarded(
@@ -263,3 +264,50 @@ def test_tricks_are_answered_and_not_forwarded(
     with worker(server.url).connect() as client:
         client.sendall(head + b"\r\n\r\nhello" + SECOND)
         assert read_to_end(client).split(b" ")[1] == status
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        (
+            b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket, h2c\r\nHTTP2-Settings: AA\r\n"
+            b"Connection: Upgrade, HTTP2-Settings"
+        ),
+        b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nUpgrade: websocket\r\nConnection: Upgrade",
+        b"POST / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade",
+    ],
+)
+def test_only_a_websocket_is_an_upgrade(upstream: MakeUpstream, worker: MakeWorker, head: bytes) -> None:
+    """An upstream that chose HTTP/2 instead would be spoken to by requests that nobody has looked at."""
+    heads: list[bytes] = []
+
+    def behave(connection: socket.socket) -> None:
+        heads.append(read_head(connection))
+        connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+        assert read_to_end(connection) == b""
+
+    server = upstream(behave)
+    with worker(server.url).connect() as client:
+        client.sendall(head + b"\r\n\r\n")
+        assert read_head(client).startswith(b"HTTP/1.1 101")
+        client.sendall(SECOND)
+        client.shutdown(socket.SHUT_WR)
+        read_to_end(client)
+    server.stop()
+    assert b"upgrade" not in heads[0].lower()
+
+
+@pytest.mark.parametrize("upgrade", [b"", b"Upgrade: websocket\r\nConnection: Upgrade\r\n"])
+def test_what_is_sent_on_has_a_host(upstream: MakeUpstream, worker: MakeWorker, upgrade: bytes) -> None:
+    heads: list[bytes] = []
+
+    def behave(connection: socket.socket) -> None:
+        heads.append(read_head(connection))
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    server = upstream(behave)
+    with worker(server.url).connect() as client:
+        client.sendall(b"GET /v1/models HTTP/1.0\r\n" + upgrade + b"\r\n")
+        read_to_end(client)
+    server.stop()
+    assert b"\r\nHost: " + server.url.removeprefix("ws://").encode() + b"\r\n" in heads[0]
