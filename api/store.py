@@ -34,7 +34,7 @@ class Store:
     def __init__(self, data_dir: Path, *, prices: Path | None = None, rules: Path | None = None) -> None:
         self.data_dir = data_dir
         self.rules = load_rules(rules)
-        self._catalog = Catalog(data_dir, prices=prices)
+        self._catalog = Catalog(data_dir, prices=prices, keep=True)
         self._refreshing = threading.Lock()
         self._fresh_until = 0.0
 

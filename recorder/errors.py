@@ -128,6 +128,10 @@ class QueryError(RecorderError):
     http_status = 400
 
 
+class UnreadableFileError(QueryError):
+    """A data file that a query reads is gone, or damaged."""
+
+
 class ImportFormatError(RecorderError):
     """A file to import is not what it should be; nothing of it was stored."""
 

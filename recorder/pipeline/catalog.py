@@ -8,24 +8,28 @@ found in one of the two lists at least, and the manifest decides where it is in 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 import polars as pl
 
-from recorder.analytics.engine import Engine
 from recorder.analytics.prices import known_prices
-from recorder.analytics.registry import stored_models
 from recorder.analytics.rules import Rule, built_in_rules
-from recorder.errors import AmbiguousSessionError, EventNotFoundError, SessionNotFoundError, StoreError
+from recorder.errors import (
+    AmbiguousSessionError,
+    EventNotFoundError,
+    SessionNotFoundError,
+    StoreError,
+    UnreadableFileError,
+)
 from recorder.pipeline.fetched import Fetched
 from recorder.pipeline.live import LiveSession, LiveSessions, Unsealed
+from recorder.pipeline.shown import Shown
 from recorder.protocol.envelope import RecordedEvent
 from recorder.store import layout, segments
-from recorder.store.datasets import EncryptedFiles
 from recorder.store.journal import JournalFile, by_session, list_journals
 from recorder.store.manifests import Manifest, ManifestCache
 from recorder.store.schema import PARTS
@@ -35,6 +39,9 @@ from recorder.store.workspace import remote_of
 LAST: Final = "last"
 MOST_ROWS: Final = 10_000
 _ATTEMPTS: Final = 100
+_FEW_ATTEMPTS: Final = 3
+
+_Answer = TypeVar("_Answer")
 
 
 class _Name(NamedTuple):
@@ -57,6 +64,7 @@ class Catalog:
     Args:
         data_dir: the store.
         prices: the user's own prices, as docs/cost.md describes; they go before the built-in ones.
+        keep: whether to keep the models' rows in memory, as is worth it for one that stays open.
 
     Raises:
         UsageError: the prices cannot be used.
@@ -65,16 +73,15 @@ class Catalog:
         NewerFormatError: a newer version wrote something in it.
     """
 
-    def __init__(self, data_dir: Path, *, prices: Path | None = None) -> None:
+    def __init__(self, data_dir: Path, *, prices: Path | None = None, keep: bool = False) -> None:
         layout.require(data_dir)
         self.data_dir = data_dir
         self._lock = threading.RLock()
         self._manifests = ManifestCache(data_dir)
         self._live = LiveSessions(data_dir)
-        self._engine = Engine([data_dir / "segments"], prices=known_prices(prices))
+        self._shown = Shown(data_dir, prices=known_prices(prices), keep=keep)
         remote = remote_of(data_dir)
         self._fetched = None if remote is None else Fetched(remote)
-        self._encrypted = EncryptedFiles(data_dir)
         self._names: list[_Name] = []
         self._files_changed = self._rows_changed = True  # since they were last shown to the engine
         try:
@@ -97,7 +104,7 @@ class Catalog:
         """Let go of files and memory."""
         with self._lock:
             self._live.close()
-            self._engine.close()
+            self._shown.engine.close()
 
     def refresh(self) -> None:
         """Take in what was recorded, sealed and imported since the last look. Cheap when nothing was.
@@ -108,16 +115,22 @@ class Catalog:
         if self._fetched is not None:
             self._fetched.remote.pull_soon()
         with self._lock:
+            unreadable = 0
             for _ in range(_ATTEMPTS):
                 journals = list_journals(self.data_dir)
                 self._files_changed |= self._manifests.refresh()
                 try:
                     self._rows_changed |= self._live.refresh(self._unsealed(journals))
+                    self._show()
                 except FileNotFoundError:
-                    self._rows_changed = True
-                    continue  # renamed or sealed since it was listed
-                self._show()
-                return
+                    self._rows_changed = True  # renamed or sealed since it was listed
+                except UnreadableFileError as error:
+                    unreadable += 1  # replaced and gone since it was listed, or damaged
+                    if unreadable >= _FEW_ATTEMPTS and not self._shown.keep_nothing(error.message):
+                        raise
+                    self._files_changed = self._rows_changed = True
+                else:
+                    return
         raise StoreError(f"the journals of {self.data_dir} come and go faster than they can be listed")
 
     def _unsealed(self, journals: Iterable[JournalFile]) -> dict[str, Unsealed]:
@@ -132,6 +145,7 @@ class Catalog:
 
     def _show(self) -> None:
         """Hand what changed to the engine: all of it at once, so that no query sees a session twice or not at all."""
+        self._files_changed |= self._shown.is_of_yesterday
         if not (self._files_changed or self._rows_changed):
             return
         parts = (part for session in self._live.sessions.values() for part in session.parts)
@@ -139,11 +153,8 @@ class Catalog:
         if self._fetched is not None and self._files_changed:
             shown = self._fetched.show(shown)
         live = self._live.data_sets() if self._rows_changed else None
-        if self._files_changed:
-            files, old, encrypted = _data_files(self.data_dir, shown)
-            self._engine.update(files=files, by_name=old, live=live, beside=self._encrypted.data_sets(encrypted))
-        else:
-            self._engine.update(live=live)
+        if not self._shown.update(shown if self._files_changed else None, live):
+            self._shown.update(shown, self._live.data_sets())
         self._names = [_name_of(key, manifest.sessions[key]) for key, manifest in self._manifests.sessions.items()]
         self._names += [_name_of_live(session) for session in self._live.sessions.values()]
         self._files_changed = self._rows_changed = False
@@ -159,7 +170,7 @@ class Catalog:
             QueryError: the SQL fails.
         """
         self._fetch_for(sql)
-        return self._engine.query(sql, parameters)
+        return self._retried(lambda: self._shown.engine.query(sql, parameters))
 
     def query_user(self, sql: str, *, max_rows: int = MOST_ROWS) -> pl.DataFrame:
         """Rows of SQL of unknown origin, which can read the views and nothing else.
@@ -172,7 +183,7 @@ class Catalog:
             QueryError: the SQL fails, or asks for more than reading.
         """
         self._fetch_for(sql)
-        return self._engine.query_user(sql, max_rows=max_rows)
+        return self._retried(lambda: self._shown.engine.query_user(sql, max_rows=max_rows))
 
     def findings(self, session_ids: Sequence[str] | None = None, rules: Sequence[Rule] | None = None) -> pl.DataFrame:
         """What rules find in sessions: known mistakes, with their evidence and what to do.
@@ -189,13 +200,24 @@ class Catalog:
         """
         chosen = built_in_rules() if rules is None else rules
         self._fetch_for(*(rule.query for rule in chosen))
-        return self._engine.run_rules(chosen, session_ids)
+        return self._retried(lambda: self._shown.engine.run_rules(chosen, session_ids))
+
+    def _retried(self, ask: Callable[[], _Answer]) -> _Answer:
+        """An answer; where files that were listed are gone by now, erased or put together, that of another look."""
+        for _ in range(_FEW_ATTEMPTS):
+            try:
+                return ask()
+            except (UnreadableFileError, StoreError) as error:
+                if isinstance(error, StoreError) and not isinstance(error.__cause__, FileNotFoundError):
+                    raise
+                self.refresh()
+        return ask()
 
     def _fetch_for(self, *queries: str) -> None:
         """Have the files here that queries read, and in the views: not all of an object store's are."""
         if self._fetched is None:
             return
-        names = {name for sql in queries for name in self._engine.relations(sql)}
+        names = {name for sql in queries for name in self._shown.engine.relations(sql)}
         with self._lock:
             if self._fetched.want(names):
                 self._files_changed = True
@@ -243,6 +265,9 @@ class Catalog:
             SessionNotFoundError: there is no such session.
         """
         until = None if limit is None else after + limit  # positions have no gaps
+        return self._retried(lambda: self._events(session_id, after, until, columns))
+
+    def _events(self, session_id: str, after: int, until: int | None, columns: Sequence[str] | None) -> pl.DataFrame:
         with self._lock:
             place = self._find(session_id)
             if isinstance(place, LiveSession):
@@ -263,7 +288,7 @@ class Catalog:
         Raises:
             SessionNotFoundError: there is no such session.
         """
-        return list(self._recorded_events(session_id, -1, None))
+        return self._retried(lambda: list(self._recorded_events(session_id, -1, None)))
 
     def stream(self, session_id: str, *, parts: bool = True) -> Iterator[RecordedEvent]:
         """A session's events one by one, with no more of its audio in memory than is being read.
@@ -275,7 +300,7 @@ class Catalog:
         Raises:
             SessionNotFoundError: there is no such session.
         """
-        return self._recorded_events(session_id, -1, None, parts=parts)
+        return self._retried(lambda: self._recorded_events(session_id, -1, None, parts=parts))
 
     def message(self, session_id: str, position: int) -> bytes:
         """One message as it was on the wire, byte for byte; of our own events, their JSON.
@@ -285,8 +310,15 @@ class Catalog:
             EventNotFoundError: it has no event at that position.
             AudioRemovedError: its audio was removed from the store.
         """
-        for event in self._recorded_events(session_id, position - 1, position, whole=True) if position >= 0 else ():
-            return event.message()
+        found = self._retried(
+            lambda: (
+                next(self._recorded_events(session_id, position - 1, position, whole=True), None)
+                if position >= 0
+                else None
+            )
+        )
+        if found is not None:
+            return found.message()
         self._find(session_id)
         raise EventNotFoundError(session_id, position)
 
@@ -358,25 +390,3 @@ def _name_of_live(session: LiveSession) -> _Name:
     return _Name(
         session.tables.session_id, facts.server_session_id, (facts.opened_at_ns or 0, session.tables.session_id)
     )
-
-
-def _data_files(
-    data_dir: Path, sealed: Iterable[Manifest]
-) -> tuple[dict[str, list[Path]], set[str], list[SegmentFile]]:
-    """Files by data set, data sets some of whose files have other columns than now, and files that are encrypted."""
-    columns = segments.column_digests() | {
-        name: segments.digest_names(column.name for column in model.columns) for name, model in stored_models().items()
-    }
-    files: dict[str, list[Path]] = {data_set: [] for data_set in columns}
-    old: set[str] = set()
-    encrypted: list[SegmentFile] = []
-    for manifest in sealed:
-        for file in manifest.files:
-            if file.data_set in files:
-                if file.key_id:
-                    encrypted.append(file)
-                else:
-                    files[file.data_set].append(data_dir / file.path)
-                if file.columns != columns[file.data_set]:
-                    old.add(file.data_set)
-    return files, old, encrypted

@@ -12,12 +12,11 @@ from typing import Any, BinaryIO, Final
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from recorder.errors import AudioRemovedError
 from recorder.protocol.append_runs import AppendRun
 from recorder.protocol.envelope import Part, RecordedEvent
-from recorder.store import encrypted, keys, layout, parquet, stored_form, upcast
+from recorder.store import encrypted, keys, layout, lookup, parquet, stored_form, upcast
 from recorder.store.audio_blocks import BlockReader, BlockWriter, Row
 from recorder.store.audio_files import read_blocks
 from recorder.store.parquet import ROW_GROUP, checked_version, group_bytes, reading
@@ -26,6 +25,7 @@ from recorder.store.stored_form import STORED_EVENTS
 
 _BATCH: Final = 8_192
 _SCHEMAS: Final = {"events": STORED_EVENTS, "appends": STORED_EVENTS, "parts": PARTS, "audio": AUDIO}
+_OF_APPENDS: Final = frozenset({"position", "direction", "monotonic_ns", "type", "audio_ms"})
 _OF_EVENTS: Final = frozenset({"events", "appends"})
 
 
@@ -261,25 +261,16 @@ def read(
         EncryptionKeyError: the key of one is not held.
         NewerFormatError: a newer version wrote it.
     """
-    filters: list[tuple[str, str, Any]] = [("position", ">", after)] if after >= 0 else []
-    if until is not None:
-        filters.append(("position", "<=", until))
-    if session_id is not None:
-        filters.append(("session_id", "=", session_id))
-    chosen = (file for file in files if file.data_set == data_set)
-    tables = [_read_file(data_dir, file, filters, columns) for file in chosen]
+    wanted = lookup.Wanted(session_id, after, until)
+    tables = [_read_file(data_dir, file, wanted, columns) for file in files if file.data_set == data_set]
     return pa.concat_tables(tables, promote_options="default") if tables else None
 
 
-def _read_file(
-    data_dir: Path, file: SegmentFile, filters: list[tuple[str, str, Any]], columns: Sequence[str] | None
-) -> pa.Table:
-    path, wanted = data_dir / file.path, None if columns is None else list(columns)
+def _read_file(data_dir: Path, file: SegmentFile, wanted: lookup.Wanted, columns: Sequence[str] | None) -> pa.Table:
+    path = data_dir / file.path
     with reading(path, file.key_id) as key:
-        version = checked_version(path, pq.read_metadata(path, decryption_properties=key))
-        stored = pq.read_table(
-            path, partitioning=None, filters=filters or None, columns=wanted, decryption_properties=key
-        )
+        stored, footer = lookup.read(path, wanted, columns=columns, key=key)
+        version = checked_version(path, footer)
         if columns is not None:
             return stored
         rows = upcast.table(file.data_set, stored, version, to=FORMAT_VERSION)
@@ -311,17 +302,20 @@ def read_events(
         session_id: whose rows, where the files hold those of several sessions.
         after: only positions greater than this.
         until: only positions up to this.
-        columns: only these, as in `read`, with `position`; None for all.
+        columns: only these, as in `read`, with `position`, in no order, and in audio appends NULL but for their time
+            and length; None for all.
 
     Raises:
         StoreError: a file is missing or damaged, or of a newer version.
     """
+    of_appends = None if columns is None else [name for name in columns if name in _OF_APPENDS]
     tables = [
-        read(data_dir, files, data_set, session_id=session_id, after=after, until=until, columns=columns)
-        for data_set in ("events", "appends")
+        read(data_dir, files, data_set, session_id=session_id, after=after, until=until, columns=names)
+        for data_set, names in (("events", columns), ("appends", of_appends))
     ]
     empty = EVENTS.empty_table() if columns is None else EVENTS.empty_table().select(list(columns))
-    return concat([empty, *(table for table in tables if table is not None)]).sort_by("position")
+    found = pa.concat_tables([empty, *(table for table in tables if table is not None)], promote_options="default")
+    return found.sort_by("position") if columns is None else found
 
 
 def read_parts(

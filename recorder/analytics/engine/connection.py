@@ -13,7 +13,9 @@ from typing import Any
 import duckdb
 
 from recorder.analytics.sandbox import objection
-from recorder.errors import QueryError
+from recorder.errors import QueryError, UnreadableFileError
+
+_MISSING = "No such file or directory"
 
 
 def locked_down(config: dict[str, Any], directories: Sequence[Path]) -> duckdb.DuckDBPyConnection:
@@ -97,8 +99,11 @@ def errors() -> Iterator[None]:
         raise QueryError(
             "the query needs more memory than queries may take", hint="Read fewer columns or rows."
         ) from error
+    except duckdb.IOException as error:
+        raise UnreadableFileError(cleaned(str(error)), hint="`recorder verify` checks a store.") from error
     except duckdb.Error as error:
-        raise QueryError(cleaned(str(error))) from error
+        kind = UnreadableFileError if _MISSING in str(error) else QueryError  # Arrow's errors come as they are
+        raise kind(cleaned(str(error))) from error
 
 
 def cleaned(message: str) -> str:

@@ -76,6 +76,7 @@ class Engine:
         self._files: dict[str, list[Path]] = {}
         self._by_name: set[str] = set()
         self._beside: dict[str, list[str]] = {}
+        self._once_live: set[str] = set()
         self._columns = view_columns()
         with self._cursor() as cursor:
             cursor.register("incoming", event_types())
@@ -132,21 +133,9 @@ class Engine:
         Raises:
             QueryError: rows or files do not fit; nothing was changed.
         """
-        with self._writing, self._cursor() as cursor, errors():
-            cursor.execute("BEGIN TRANSACTION")
-            try:
-                for data_set, rows in (live or {}).items():
-                    self._replace_live(cursor, data_set, rows)
-                for data_set, paths in (files or {}).items():
-                    self._files[data_set] = list(paths)
-                    self._replace_beside(cursor, data_set, (beside or {}).get(data_set, ()))
-                    (self._by_name.add if data_set in (by_name or ()) else self._by_name.discard)(data_set)
-                for view in {_view(data_set) for data_set in files or {}}:
-                    cursor.execute(f"CREATE OR REPLACE VIEW {_place(view)} AS {self._view_query(view)}")
-            except BaseException:
-                cursor.execute("ROLLBACK")
-                raise
-            cursor.execute("COMMIT")
+        with self.changing() as cursor:
+            self._show_live(cursor, live or {})
+            self._show_files(cursor, files or {}, by_name or set(), beside or {})
 
     def query(self, sql: str, parameters: Sequence[object] | None = None) -> pl.DataFrame:
         """Run trusted SQL.
@@ -161,6 +150,15 @@ class Engine:
         with self._cursor() as cursor, errors():
             rows: pl.DataFrame = cursor.sql(sql, params=list(parameters or ())).pl()
             return rows
+
+    def table(self, relation: str) -> pa.Table:
+        """All rows of a view, or of a table of the engine's own.
+
+        Raises:
+            QueryError: a file cannot be read.
+        """
+        with self._cursor() as cursor, errors():
+            return cursor.sql(f"FROM {relation}").to_arrow_table()
 
     def relations(self, sql: str) -> set[str]:
         """Names of the views that a query reads, in lower case; more than those where it cannot be told."""
@@ -217,11 +215,44 @@ class Engine:
         with self._connection.cursor() as cursor:
             yield cursor
 
+    @contextmanager
+    def changing(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A transaction of the only writer: queries that begin later see all that it does, others nothing."""
+        with self._writing, self._cursor() as cursor, errors():
+            cursor.execute("BEGIN TRANSACTION")
+            try:
+                yield cursor
+            except BaseException:
+                cursor.execute("ROLLBACK")
+                raise
+            cursor.execute("COMMIT")
+
+    def _show_live(self, cursor: duckdb.DuckDBPyConnection, live: Mapping[str, pa.Table]) -> None:
+        for data_set, rows in live.items():
+            self._replace_live(cursor, data_set, rows)
+
+    def _show_files(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        files: Mapping[str, Sequence[Path]],
+        by_name: set[str],
+        beside: Mapping[str, Sequence[pa.dataset.Dataset]],
+    ) -> None:
+        for data_set, paths in files.items():
+            self._files[data_set] = list(paths)
+            self._replace_beside(cursor, data_set, beside.get(data_set, ()))
+            (self._by_name.add if data_set in by_name else self._by_name.discard)(data_set)
+        for view in {_view(data_set) for data_set in files}:
+            cursor.execute(f"CREATE OR REPLACE VIEW {_place(view)} AS {self._view_query(view)}")
+
     def _replace_live(self, cursor: duckdb.DuckDBPyConnection, data_set: str, rows: pa.Table) -> None:
-        cursor.register("incoming", rows)
-        cursor.execute(f"DELETE FROM {_live(data_set)}")
-        cursor.execute(f"INSERT INTO {_live(data_set)} BY NAME FROM incoming")
-        cursor.unregister("incoming")
+        if data_set in self._once_live:
+            cursor.execute(f"DELETE FROM {_live(data_set)}")
+        if rows.num_rows:
+            self._once_live.add(data_set)
+            cursor.register("incoming", rows)
+            cursor.execute(f"INSERT INTO {_live(data_set)} BY NAME FROM incoming")
+            cursor.unregister("incoming")
 
     def _replace_beside(
         self, cursor: duckdb.DuckDBPyConnection, data_set: str, data_sets: Sequence[pa.dataset.Dataset]
