@@ -2,7 +2,7 @@
 
     python benchmarks/latency_sampling.py
 
-Prints the median time a chunk takes through `_pump` (read, tap into a ring, write, on a pair of Unix sockets) in both
+Prints the median time a chunk takes through a splice (read, tap into a ring, write, on a pair of Unix sockets) in both
 forms, and their difference in percent.
 """
 
@@ -17,6 +17,7 @@ import statistics
 import tempfile
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,32 +31,26 @@ from recorder.store.counters import Counters
 from recorder.store.ring import RingReader, RingWriter
 
 CHUNKS, ROUNDS, SIZE = 2000, 200, 1300
-_SAMPLING = (
-    "began = ",
-    "lane.until_sample = ",
-    "if not left:",
-    "if began:",
-    "self._observe(",
-)
+_SAMPLING = ("nonlocal until_sample", "until_sample ", "began = ", "if began:", "self._observe(")
 
 
 def without_sampling() -> Any:
-    """The splice's `_pump` without the lines that sample."""
-    lines = textwrap.dedent(inspect.getsource(Splice._pump)).splitlines()
+    """The splice's `_forwarder` without the lines that sample."""
+    lines = textwrap.dedent(inspect.getsource(Splice._forwarder)).splitlines()
     kept = [line for line in lines if not line.strip().startswith(_SAMPLING)]
     assert len(lines) - len(kept) == 7
     names: dict[str, Any] = {}
     exec("\n".join(kept), vars(module), names)
-    return names["_pump"]
+    return names["_forwarder"]
 
 
-def run(splice: Splice, pump: Any, near: socket.socket, far: socket.socket, reader: RingReader) -> float:
+def run(forward: Callable[[int], None], near: socket.socket, far: socket.socket, reader: RingReader) -> float:
     """Nanoseconds a chunk."""
-    lane, data, spent = splice._up, b"x" * SIZE, 0
+    data, spent = b"x" * SIZE, 0
     for _ in range(CHUNKS):
         near.send(data)
         began = time.perf_counter_ns()
-        pump(splice, lane, READ)
+        forward(READ)
         spent += time.perf_counter_ns() - began
         far.recv(SIZE)
     reader.release(reader.head)
@@ -80,11 +75,12 @@ async def main() -> None:
             on_end=lambda _: None,
             observe=Overhead(SAMPLE_EVERY, Counters().observe_latency).observe,
         )
-        forms = {"without": without_sampling(), "with": Splice._pump}
+        makers = {"without": without_sampling(), "with": Splice._forwarder}
+        forms = {name: make(splice, splice._up) for name, make in makers.items()}
         times: dict[str, list[float]] = {name: [] for name in forms}
         for number in range(ROUNDS):
             for name in forms if number % 2 else reversed(forms):
-                times[name].append(run(splice, forms[name], near, far, reader))
+                times[name].append(run(forms[name], near, far, reader))
         reader.close()
         ring.close()
     without, sampled = (statistics.median(times[name]) for name in forms)

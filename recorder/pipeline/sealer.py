@@ -140,9 +140,6 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):  # as in the recorder process
         signal.signal(number, signal.SIG_IGN)
     os.nice(_NICENESS)
-    with contextlib.suppress(OSError):
-        # Where the kernel groups processes by session (autogroup), niceness counts within the group alone.
-        Path("/proc/self/autogroup").write_text(str(_NICENESS), encoding="ascii")
     data_dir, parent_fd = sys.argv[1:]
     run(Path(data_dir), int(parent_fd), inherited())
     return 0

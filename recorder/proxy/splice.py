@@ -60,7 +60,7 @@ SAMPLE_EVERY: Final = 64
 class _Lane:
     """One direction."""
 
-    __slots__ = ("carried", "ended", "held", "kind", "party", "receive", "send", "sink", "source", "until_sample")
+    __slots__ = ("carried", "ended", "forward", "held", "kind", "party", "receive", "send", "sink", "source")
 
     def __init__(
         self, party: Party, source: socket.socket, sink: socket.socket, kind: int, receive: Callable[[], Buffer]
@@ -74,8 +74,7 @@ class _Lane:
         self.held = b""  # read, tapped, and not yet taken by the sink
         self.ended = False  # nothing more will be read
         self.carried = 0
-        # Sampling begins anywhere, so that short sessions have their share of it.
-        self.until_sample = os.getrandom(1)[0] % SAMPLE_EVERY + 1
+        self.forward: Callable[[int], None]  # carries over what there is to read, given the epoll mask
 
 
 class Splice:
@@ -121,6 +120,7 @@ class Splice:
             up, down = _filtered(up, filters[0]), _filtered(down, filters[1])
         self._up = _Lane("client", client, upstream, kinds[0], up)
         self._down = _Lane("upstream", upstream, client, kinds[1], down)
+        self._up.forward, self._down.forward = self._forwarder(self._up), self._forwarder(self._down)
         self._finished = False
         self.first_end: Party | None = None
         self.error: str | None = None
@@ -148,6 +148,8 @@ class Splice:
     def replace_tap(self, tap: Chunks) -> None:
         """Record through another tap from now on."""
         self._tap = tap
+        self._up.forward, self._down.forward = self._forwarder(self._up), self._forwarder(self._down)
+        self._watch_both()
 
     def detach(self) -> tuple[socket.socket, socket.socket, tuple[bytes, bytes]]:
         """Stop forwarding and give the sockets back: client, upstream, and what is held for (upstream, client).
@@ -176,50 +178,73 @@ class Splice:
                 self._flush(inbound)
             if mask & ~WRITE and not outbound.held:
                 if not outbound.ended:
-                    self._pump(outbound, mask)
+                    outbound.forward(mask)
                 elif mask & _ERROR:
                     self._reset(outbound, _RESET_AFTER_ALL)  # after its end
         except Exception:
             log.exception("splice failed")
             self.abort("internal error")
 
-    def _pump(self, lane: _Lane, mask: int) -> None:
-        try:
-            data = lane.receive()
-        except _NOT_NOW:
-            return
-        except ssl.SSLZeroReturnError:  # what `recv` says instead of b"" once we have ended our own direction
-            data = b""
-        except OSError as error:
+    def _forwarder(self, lane: _Lane) -> Callable[[int], None]:
+        """What carries a lane's chunks over: the handler of a socket of which nothing is wanted but to be read.
+
+        It has all that it needs at hand, for it is called tens of thousands of times a second.
+        """
+        receive, kind, send, now = lane.receive, lane.kind, lane.send, time.monotonic_ns
+        chunk = _leave if self._tap is None else self._tap.chunk
+        # Sampling begins anywhere, so that short sessions have their share of it.
+        until_sample = os.getrandom(1)[0] % SAMPLE_EVERY + 1
+
+        def forward(mask: int) -> None:
+            nonlocal until_sample
+            try:
+                try:
+                    data = receive()
+                except OSError as error:
+                    self._not_received(lane, mask, error)
+                    return
+                if not data:
+                    self._at_end(lane, mask)
+                    return
+                until_sample -= 1
+                began = 0 if until_sample else now()
+                chunk(kind, data)
+                length = len(data)
+                lane.carried += length
+                try:
+                    sent = send(data)
+                except OSError as error:
+                    sent = self._not_sent(lane, length, error)
+                if began:
+                    until_sample = SAMPLE_EVERY
+                    self._observe(kind, now() - began)
+                if sent != length:
+                    lane.held = bytes(data[sent:])
+                    self._watch_both()
+            except Exception:
+                log.exception("splice failed")
+                self.abort("internal error")
+
+        return forward
+
+    def _not_received(self, lane: _Lane, mask: int, error: OSError) -> None:
+        if isinstance(error, ssl.SSLZeroReturnError):  # instead of b"" once we have ended our own direction
+            self._at_end(lane, mask)
+        elif not isinstance(error, _NOT_NOW):
             self._reset(lane, error)
-            return
-        if not data:
-            if mask & _ERROR:
-                self._reset(lane, _RESET_AFTER_ALL)  # over TLS a reset is read as an end
-            else:
-                self._end(lane)
-            return
-        began = 0
-        lane.until_sample = left = lane.until_sample - 1
-        if not left:
-            lane.until_sample = SAMPLE_EVERY
-            began = time.monotonic_ns()
-        if self._tap is not None:
-            self._tap.chunk(lane.kind, data)
-        length = len(data)
-        lane.carried += length
-        try:
-            sent = lane.send(data)
-        except _NOT_NOW:
-            sent = 0
-        except OSError as error:
-            self._sink_failed(lane, error)
-            return
-        if began:
-            self._observe(lane.kind, time.monotonic_ns() - began)
-        if sent != length:
-            lane.held = bytes(data[sent:])
-            self._watch_both()
+
+    def _at_end(self, lane: _Lane, mask: int) -> None:
+        if mask & _ERROR:
+            self._reset(lane, _RESET_AFTER_ALL)  # over TLS a reset is read as an end
+        else:
+            self._end(lane)
+
+    def _not_sent(self, lane: _Lane, length: int, error: OSError) -> int:
+        """How much of a chunk is done with."""
+        if isinstance(error, _NOT_NOW):
+            return 0
+        self._sink_failed(lane, error)
+        return length
 
     def _flush(self, lane: _Lane) -> None:
         try:
@@ -271,7 +296,7 @@ class Splice:
             return
         inbound = self._opposite(outbound)
         mask = (0 if outbound.held or outbound.ended else READ) | (WRITE if inbound.held else 0)
-        handler = partial(self._ready, outbound, inbound)
+        handler = outbound.forward if mask == READ else partial(self._ready, outbound, inbound)
         self._selector.watch(outbound.source.fileno(), mask or select.EPOLLET, handler)
 
     def _finish(self, reset: socket.socket | None = None) -> None:
@@ -286,6 +311,10 @@ class Splice:
                 sock.close()
         self._loop.call_soon(self._on_end, self)
         self._selector.interrupt()
+
+
+def _leave(_kind: int, _data: Buffer) -> None:
+    """Record nothing."""
 
 
 def _receiver(source: socket.socket, scratch: memoryview) -> Callable[[], Buffer]:

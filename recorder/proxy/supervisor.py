@@ -73,7 +73,11 @@ class Child:
     pipe: socket.socket | None = None
 
     def start(self) -> None:
-        """Start the process, in a session of its own: a Ctrl-C is the supervisor's to answer."""
+        """Start the process, in a process group of its own: a Ctrl-C is the supervisor's to answer.
+
+        Not in a session of its own: Linux shares processors out between sessions first (autogroup), so that a recorder
+        process with a session to itself takes as much as the worker with all its callers, and cannot give way to it.
+        """
         self.pipe, inner = socket.socketpair()
         self.pipe.setblocking(False)
         self.ready = not self.announces
@@ -84,7 +88,7 @@ class Child:
                 pass_fds=[*fds, self.counters.fd],
                 env={**os.environ, **self.environment, **self._environment()},
                 stdin=subprocess.DEVNULL,
-                start_new_session=True,
+                process_group=0,
             )
         self.started = time.monotonic()
         self.starts += 1
@@ -164,6 +168,8 @@ class Signals:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stop.set())
         signal.signal(signal.SIGHUP, lambda *_: self.reload.set())
+        # Children are in the terminal's background, and inherit this: what they log must not stop them (stty tostop).
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
 
 
 def supervise(

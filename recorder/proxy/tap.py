@@ -52,8 +52,8 @@ class Tap:
 
     def chunk(self, kind: int, data: bytes | memoryview) -> None:
         """Record bytes of one direction, with the time of now."""
-        now = monotonic_ns()
-        if (self._gaps and not self._resume(now, len(data))) or not self._record(kind, self._session_no, now, data):
+        now, record = monotonic_ns(), self._record
+        if (self._gaps and not self._resume(now, len(data))) or not record(kind, self._session_no, now, data):
             self._miss(kind, len(data))
 
     def facts(self, kind: int, facts: dict[str, Any]) -> bool:

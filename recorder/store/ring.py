@@ -247,7 +247,7 @@ class RingReader:
         self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             self.capacity = _capacity(self._fd, path)
-            ring = mmap.mmap(self._fd, PAGE + self.capacity)
+            ring = mmap.mmap(self._fd, PAGE + self.capacity, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
         except StoreError:
             os.close(self._fd)
             raise
