@@ -26,7 +26,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from recorder.errors import CacheTooSmallError, DamagedObjectError, ObjectGoneError, StoreError
-from recorder.store import layout, manifests
+from recorder.store import keys, layout, manifests
 from recorder.store.manifests import Manifest, ManifestCache
 from recorder.store.objects import Bucket
 from recorder.store.segments import SegmentFile
@@ -141,6 +141,8 @@ class Mirror:
                 layout.make_directory(target.parent)
                 with contextlib.suppress(FileExistsError):
                     os.link(self.known / name, target)
+                if any(file.key_id for file in manifest.files):
+                    keys.mark(self.data_dir)
 
     def _forget(self, names: set[str]) -> None:
         """Drop manifests that are gone from the bucket, and the data files that only they name."""

@@ -17,14 +17,14 @@ import obstore
 import pytest
 from obstore.store import from_url
 
-from recorder.errors import CacheTooSmallError, ObjectStoreError, StoreError, UsageError
+from recorder.errors import CacheTooSmallError, EncryptionKeyError, ObjectStoreError, StoreError, UsageError
 from recorder.pipeline.catalog import Catalog
 from recorder.pipeline.compact import compact
 from recorder.pipeline.erase import erase
 from recorder.pipeline.seal import seal_all
 from recorder.pipeline.upload import Uploader
 from recorder.pipeline.verify import verify
-from recorder.store import layout, manifests, workspace
+from recorder.store import keys, layout, manifests, workspace
 from recorder.store.counters import ERROR, NOT_UPLOADED, Counters
 from recorder.store.remote import Mirror
 from recorder.store.workspace import remote_of, resolve
@@ -340,6 +340,23 @@ def test_the_command_line_takes_urls_everywhere(url: str, tmp_path: Path, monkey
     assert json.loads(run("b", "query", "--json", "SELECT session_id FROM sessions")) == [{"session_id": session_id}]
     run("b", "erase", "last", "--yes")
     assert json.loads(run("a", "sessions", "--json")) == []
+
+
+def test_an_encrypted_store_is_so_everywhere(opened: _Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "store.key").write_text("ab" * 32)
+    monkeypatch.setenv(keys.KEY_FILE, str(tmp_path / "store.key"))
+    here, there, elsewhere = (opened(machine) for machine in "abc")
+    (one,) = sealed(here, 1)
+    remote(here).push()
+
+    assert messages(there, one) == messages(here, one)
+    assert all(remote(here).bucket.get(name).startswith(b"PARE") for name in names(here, "segments/"))
+    assert not any(word in path.read_bytes() for word in words("-", 1)[3:] for path in there.rglob("*.*"))
+    monkeypatch.delenv(keys.KEY_FILE)
+    with pytest.raises(EncryptionKeyError):
+        Catalog(elsewhere)
+    talk(Journal(elsewhere, 2), 2).closed()
+    assert "no key was given" in str(seal_all(elsewhere).postponed)
 
 
 def test_a_bucket_that_is_away_is_said_without_secrets(
