@@ -147,8 +147,8 @@ def test_a_journal_whose_ring_a_reboot_took_is_closed_as_lost(store: Store) -> N
 def test_the_drain_gives_way_in_between_but_not_when_a_ring_fills_up(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given: list[float] = []
-    monkeypatch.setattr("recorder.pipeline.drain.os.sched_yield", lambda: given.append(recorder.fill))
+    given: list[None] = []
+    monkeypatch.setattr("recorder.pipeline.drain.os.sched_yield", lambda: given.append(None))
     monkeypatch.setattr("recorder.pipeline.drain._STINT_SECONDS", 0.0)
     recorder = store.recorder()
     store.open(1)
