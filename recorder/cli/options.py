@@ -130,8 +130,8 @@ def open_catalog(data: Path, prices: Path | None = None) -> Catalog:
     return Catalog(data, prices=prices or (Path(named) if named else None))
 
 
-def since(text: str, now: datetime) -> datetime:
-    """The moment that `--since` names: `90m`, `2h`, `7d`, or a date or time (UTC where it says no zone).
+def since(text: str, now: datetime, option: str = "--since") -> datetime:
+    """The moment that an option names: `90m`, `2h`, `7d`, or a date or time (UTC where it says no zone).
 
     Raises:
         UsageError: it is neither.
@@ -142,10 +142,22 @@ def since(text: str, now: datetime) -> datetime:
         moment = datetime.fromisoformat(text.strip())
     except (ValueError, OverflowError) as error:
         raise UsageError(
-            f"--since {text!r} is no time",
+            f"{option} {text!r} is no time",
             hint="Say how long ago (30m, 2h, 7d) or when (2026-01-31, 2026-01-31T18:00).",
         ) from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def label_condition(label: str) -> tuple[str, tuple[str, str]]:
+    """A condition on `sessions` that says `key=value` of a label, and its parameters.
+
+    Raises:
+        UsageError: it is not of that form.
+    """
+    key, equals, value = label.partition("=")
+    if not re.fullmatch(r"[\w.-]+", key) or not equals:
+        raise UsageError(f"--label {label!r} is no label", hint="Give it as key=value.")
+    return "labels ->> ? = ?", (f'$."{key}"', value)
 
 
 def duration(option: str, text: str) -> timedelta:

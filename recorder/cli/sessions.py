@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.text import Text
 
 from recorder.cli import output
-from recorder.cli.options import DEFAULT_DATA, DataOption, JsonOption, PricesOption, open_catalog, since
+from recorder.cli.options import (
+    DEFAULT_DATA,
+    DataOption,
+    JsonOption,
+    PricesOption,
+    label_condition,
+    open_catalog,
+    since,
+)
 
 EXAMPLES = (
     ("recorder sessions", "the twenty that were opened last"),
     ("recorder sessions --status running", "calls that go on right now"),
+    ("recorder sessions --since 24h --sort first_audio --limit 5", "the calls of a day that were slowest to answer"),
     ("recorder sessions --since 2h --model gpt-realtime-mini", "of one model, in the last two hours"),
+    ("recorder sessions --label tenant=acme --status lost", "a tenant's that broke off"),
     ("recorder sessions --limit 0 --json | jq '.[].duration_seconds'", "all, for a program"),
 )
 
 HEADINGS = ("SESSION", "OPENED", "MODEL", "STATUS", "LENGTH", "TURNS", "RESP", "INTR", "TOKENS", "COST", "AUDIO P50")
 NUMBERS = frozenset(range(4, 11))
-MODEL = frozenset({2})
-LESS = frozenset({6, 7, 8})
-"""Columns that are left out on a terminal narrower than `WIDE`."""
-WIDE = 96
+MODEL = 2
+LESS = (6, 7, 8, 5, 9, MODEL)
+"""Columns that a narrow terminal goes without, the first ones first."""
 SHORTEST = 8
 """Characters of an id that are shown at least."""
 
@@ -38,6 +47,35 @@ class Status(StrEnum):
     CLOSED = "closed"
     REFUSED = "refused"
     LOST = "lost"
+
+
+class Sort(StrEnum):
+    """By what to put the largest first."""
+
+    FIRST_AUDIO = "first_audio"
+    VOICE_TO_VOICE = "voice_to_voice"
+    DURATION = "duration"
+    TURNS = "turns"
+    RESPONSES = "responses"
+    INTERRUPTIONS = "interruptions"
+    TOKENS = "tokens"
+    COST = "cost"
+    ERRORS = "errors"
+    EVENTS = "events"
+
+
+ORDERS: Final = {
+    Sort.FIRST_AUDIO: "time_to_first_audio_p50_seconds",
+    Sort.VOICE_TO_VOICE: "voice_to_voice_p50_seconds",
+    Sort.DURATION: "duration_seconds",
+    Sort.TURNS: "turn_count",
+    Sort.RESPONSES: "response_count",
+    Sort.INTERRUPTIONS: "interruption_count",
+    Sort.TOKENS: "total_tokens",
+    Sort.COST: "cost_usd",
+    Sort.ERRORS: "error_count",
+    Sort.EVENTS: "event_count",
+}
 
 
 def sessions(
@@ -54,39 +92,60 @@ def sessions(
             help="Opened since: `30m`, `2h`, `7d`, or a date or time.",
         ),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Only this model, or models whose names start so.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="WHEN", help="Opened before: likewise.")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only this model, or models whose names start so.")
+    ] = None,
     status: Annotated[Status | None, typer.Option(help="Only sessions that stand so.")] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Only with this label; of several, those that have all."),
+    ] = None,
+    sort: Annotated[Sort | None, typer.Option(help="The largest first, not the newest.", show_default=False)] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List sessions, newest first.
 
-    Sessions that are still running are marked with a dot. The id is cut to what tells it from all others.
+    Sessions that are still running are marked with a dot. The id is cut to what tells it from all others. A narrow
+    terminal gets fewer columns; --json has all.
     """
-    conditions: list[tuple[str, object]] = []
-    if since_ is not None:
-        conditions.append(("opened_at >= ?", since(since_, datetime.now(UTC))))
-    if model is not None:
-        conditions.append(("starts_with(model, ?)", model))
-    if status is not None:
-        conditions.append(("status = ?", status.value))
-    where = f"WHERE {' AND '.join(sql for sql, _ in conditions)}" if conditions else ""
-    query = (
-        f"SELECT * FROM sessions {where} "  # noqa: S608  the conditions are ours, their values are parameters
-        "ORDER BY opened_at DESC NULLS LAST, session_id DESC" + (f" LIMIT {limit}" if limit else "")
+    chosen, values = _chosen(since_, until, model, status, label)
+    order = f"{ORDERS[sort]} DESC NULLS LAST, " if sort else ""
+    query = f"SELECT * {chosen} ORDER BY {order}opened_at DESC NULLS LAST, session_id DESC" + (
+        f" LIMIT {limit}" if limit else ""
     )
     with open_catalog(data, prices) as catalog:
-        rows = catalog.query(query, [value for _, value in conditions]).to_dicts()
+        rows = catalog.query(query, values).to_dicts()
         if as_json:
             output.print_json(rows)
             return
+        matching = catalog.query(f"SELECT count(*) AS n {chosen}", values)["n"][0] if len(rows) == limit else len(rows)
         ids = catalog.query("SELECT session_id FROM sessions ORDER BY session_id")["session_id"].to_list()
     if not rows:
-        output.note("no sessions" + (" match" if conditions else " recorded yet"))
+        output.note("no sessions" + (" match" if values else " recorded yet"))
         return
     prefixes = unique_prefixes(ids)
-    _print(_cells(row, prefixes[row["session_id"]]) for row in rows)
-    if len(rows) == limit < len(ids) and not conditions:
-        output.note(f"{limit} of {len(ids):,} sessions; --limit 0 lists all")
+    _print([_cells(row, prefixes[row["session_id"]]) for row in rows])
+    if len(rows) < matching:
+        output.note(f"{limit} of {matching:,} sessions; --limit 0 lists all")
+
+
+def _chosen(
+    after: str | None, before: str | None, model: str | None, status: Status | None, labels: list[str] | None
+) -> tuple[str, list[object]]:
+    """`FROM sessions WHERE …` by the options, and its parameters."""
+    now = datetime.now(UTC)
+    conditions: list[tuple[str, tuple[object, ...]]] = [label_condition(label) for label in labels or ()]
+    if after is not None:
+        conditions.append(("opened_at >= ?", (since(after, now),)))
+    if before is not None:
+        conditions.append(("opened_at < ?", (since(before, now, "--until"),)))
+    if model is not None:
+        conditions.append(("starts_with(model, ?)", (model,)))
+    if status is not None:
+        conditions.append(("status = ?", (status.value,)))
+    where = f" WHERE {' AND '.join(sql for sql, _ in conditions)}" if conditions else ""
+    return f"FROM sessions{where}", [value for _, several in conditions for value in several]
 
 
 def unique_prefixes(ids: list[str]) -> dict[str, str]:
@@ -108,13 +167,26 @@ def _common(one: str, other: str) -> int:
     return length
 
 
-def _print(rows: Iterable[list[str | Text]]) -> None:
-    shown = [n for n in range(len(HEADINGS)) if n not in LESS or output.console().width >= WIDE]
+def fitting(rows: Sequence[Sequence[str | Text]], width: int) -> list[int]:
+    """The columns, by number, that a terminal has room for; none of them is cut but the model's name."""
+    cells = [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    widths = output.natural_widths(HEADINGS, cells)
+    widths[MODEL] = min(widths[MODEL], output.LEGIBLE)
+    shown = list(range(len(HEADINGS)))
+    for number in LESS:
+        if sum(widths[n] + output.GAP for n in shown) - output.GAP <= width:
+            break
+        shown.remove(number)
+    return shown
+
+
+def _print(rows: Sequence[Sequence[str | Text]]) -> None:
+    shown = fitting(rows, output.console().width)
     output.print_table(
         [HEADINGS[n] for n in shown],
         [[row[n] for n in shown] for row in rows],
         right=frozenset(place for place, n in enumerate(shown) if n in NUMBERS),
-        shrink=MODEL,
+        shrink=frozenset(place for place, n in enumerate(shown) if n == MODEL),
     )
 
 

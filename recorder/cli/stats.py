@@ -73,7 +73,7 @@ def stats(
     if as_csv and as_json:
         raise UsageError("--csv and --json exclude each other", hint="Choose one.")
     now = datetime.now(UTC)
-    period = {"since": _moment(since, now), "until": _moment(until, now)}
+    period = {"since": _moment(since, now), "until": _moment(until, now, "--until")}
     with open_catalog(data, prices) as catalog:
         if name is None:
             if by:
@@ -94,8 +94,8 @@ def stats(
             _note_unpriced(catalog, period)
 
 
-def _moment(text: str | None, now: datetime) -> datetime | None:
-    return None if text is None else parse_moment(text, now)
+def _moment(text: str | None, now: datetime, option: str = "--since") -> datetime | None:
+    return None if text is None else parse_moment(text, now, option)
 
 
 def _dimensions(by: list[str] | None) -> list[str] | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from typer.testing import Result
 
-from recorder.cli.sessions import unique_prefixes
+from recorder.cli.sessions import HEADINGS, fitting, unique_prefixes
 from recorder.errors import StoreError, UsageError
 
 Run = Callable[..., Result]
@@ -78,3 +78,41 @@ def test_prefixes_tell_each_id_from_all_others() -> None:
         "bbbbbbbbbbb": "bbbbbbbb",
         "cc": "cc",
     }
+
+
+def test_the_worst_first(run: Run) -> None:
+    figures = [row["total_tokens"] for row in json.loads(run("sessions", "--json", "--sort", "tokens").stdout)]
+    known = [figure for figure in figures if figure is not None]
+    assert known == sorted(known, reverse=True)
+    assert figures[: len(known)] == known
+    assert listed(run, "--sort", "duration", "--limit", "1") == listed(run, "--sort", "duration")[:1]
+
+
+def test_until_and_labels(run: Run) -> None:
+    assert listed(run, "--until", "2026-09-21T15:00") == [VOICE]
+    assert listed(run, "--label", "nobody=has it") == []
+    assert isinstance(run("sessions", "--label", "no value").exception, UsageError)
+    assert str(run("sessions", "--until", "yesterday").exception).startswith("--until 'yesterday' is no time")
+
+
+def test_a_limit_that_hides_some_that_match_is_said(run: Run) -> None:
+    hidden = run("sessions", "--model", "gpt-realtime", "--limit", "2")
+    assert hidden.stderr == "2 of 3 sessions; --limit 0 lists all\n"
+
+
+def test_a_narrow_terminal_gets_fewer_columns_and_whole_words() -> None:
+    row = [
+        "01a20556-dd4a-76",
+        "11-22 22:18",
+        "gpt-realtime-mini",
+        "closed",
+        "586 ms",
+        "2",
+        "1",
+        "0",
+        "1,234",
+        "$0.0055",
+    ]
+    shown = [HEADINGS[n] for n in fitting([[*row, "404 ms"]], 80)]
+    assert shown == ["SESSION", "OPENED", "MODEL", "STATUS", "LENGTH", "COST", "AUDIO P50"]
+    assert fitting([[*row, "404 ms"]], 200) == list(range(len(HEADINGS)))
