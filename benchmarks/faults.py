@@ -114,7 +114,8 @@ def _plans(*, quick: bool) -> list[_Plan]:
 
 def _run(bench: Bench, plan: _Plan) -> Fault:
     traffic = Traffic("voice", plan.sessions, plan.seconds, reconnect=plan.key == "kill_worker", drain=2.0)
-    with bench.scene(tls=False) as scene, _disk(scene, small=plan.small_disk):
+    options = ("--no-seal", "--disk-floor-mb", "0") if plan.small_disk else ()
+    with bench.scene(tls=False, options=options) as scene, _disk(scene, small=plan.small_disk):
         with bench.start(OURS, scene) as proxy, bench.load(traffic, scene) as load:
             outcome = _strike(load, lambda: plan.act(proxy, scene))
         evidence = check(scene.data, load.record)

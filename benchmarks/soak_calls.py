@@ -32,8 +32,11 @@ _ALL_SHARE: Final = 0.04
 _FEWEST_SAMPLES: Final = 10
 _MIB: Final = 1 << 20
 _MOST_GROWTH: Final = {"worker": 3 * _MIB, "record": 3 * _MIB, "sealer": 64 * _MIB}
-_OPTIONS: Final = ("--seal", "--seal-seconds", "5", "--ring-mb", "16")
-_STORM_WORKERS: Final = 6  # one that dies again and again waits for longer and longer: so they take turns
+_OPTIONS: Final = ("--seal", "--seal-seconds", "5")
+# A process that dies again and again waits for longer and longer before it starts. The ring must hold what comes
+# meanwhile; workers take turns, each with a small ring.
+_ROOMY: Final = ("--ring-mb", "96")
+_MANY_WORKERS: Final = ("--workers", "6", "--ring-mb", "16")
 _SMALL_CALL_SECONDS: Final = 4.0
 _HOLES: Final = """
 SELECT count(*) FROM (
@@ -147,7 +150,7 @@ def run(bench: Bench, name: str, seconds: float, *, instants: int, sessions: int
     storm = name == "storm"
     churn = _SMALL_CALL_SECONDS if storm else max(seconds / 8, _SMALL_CALL_SECONDS)
     traffic = Traffic("voice", sessions, seconds, churn=churn, reconnect=storm)
-    options = (*_OPTIONS, *(("--workers", str(_STORM_WORKERS)) if storm else ()))
+    options = (*_OPTIONS, *(_MANY_WORKERS if storm else _ROOMY))
     with bench.scene(tls=False, options=options) as scene:
         house = _House(bench, scene, random.Random(f"{seed}{name}"))  # chance, not secrets
         try:

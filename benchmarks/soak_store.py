@@ -105,7 +105,7 @@ class Session:
             "session_id": self.session_id, "source": "proxy", "opened_at": "2026-01-31T12:00:00Z",
             "opened_at_ns": opened_at_ns, "monotonic_ns": 0, "client": {"address": "127.0.0.1:5"}, "labels": {},
             "request": {"method": "GET", "target": "/v1/realtime?model=gpt-realtime", "headers": []},
-            "upstream": "ws://127.0.0.1:1", "ring": "r", "session_no": number, "recorder_version": "0",
+            "upstream": "ws://127.0.0.1:1", "ring": f"r{number:06}", "session_no": 1, "recorder_version": "0",
         }  # fmt: skip
         self._record(RecordKind.OPENED, msgspec.json.encode(facts), 0)
         accepted = {"status": 101, "headers": [], "connect_seconds": 0.01, "handshake_seconds": 0.02}
@@ -216,7 +216,7 @@ def decoded_at_every_byte(*, count: int = 120, size: int = 160, step: int = 1, t
     return trial
 
 
-def two_sealers(*, sessions: int = 192, kills: int = 8, seed: int = 0, tell: Tell) -> Trial:
+def two_sealers(*, sessions: int = 768, kills: int = 8, seed: int = 0, tell: Tell) -> Trial:
     """Sealers at the same journals at once, killed at random instants."""
     trial = Trial("two_sealers", f"{_SEALERS} sealers at once, killed and started anew", tried=sessions)
     chance = random.Random(seed)
@@ -227,7 +227,7 @@ def two_sealers(*, sessions: int = 192, kills: int = 8, seed: int = 0, tell: Tel
             while list_journals(data) and trial.kills < kills:
                 while len(running) < _SEALERS:
                     running.append(_sealer(data))
-                time.sleep(chance.uniform(0.5, 2.5))
+                time.sleep(chance.uniform(0.8, 2.0))
                 victim = running.pop(0)
                 if victim.poll() is None:
                     kill(tree(victim.pid))
