@@ -1,18 +1,21 @@
 """The conversation of a stored session at any position, fast enough to drag a slider along a call.
 
-Seven of eight events are audio appends. All that the fold takes from them is how long they are, so each run of appends
-between two other events is taken in as one; what else changes nothing is left out before it becomes an object.
+Seven of eight events are audio appends. All that the fold takes from them is how long they are: so they become a
+running total beside the other events, and what changes nothing is left out before it becomes an object. Text that comes
+word by word is taken in by the run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import polars as pl
 
+from recorder.projection import payload as json
 from recorder.projection.conversation import Conversation, heeds
-from recorder.projection.fold_content import BLIND
+from recorder.projection.fold_content import BLIND, TEXT_FIELDS
 from recorder.projection.state import ConversationState
 from recorder.protocol.envelope import RecordedEvent
 from recorder.protocol.event_types import canonical
@@ -27,6 +30,17 @@ _COLUMNS: Final = (
     "previous_item_id", "output_index", "content_index", "payload", "audio_ms",
 )  # fmt: skip
 """The fields of a `RecordedEvent` in their order, the session and the wall time aside: all that the fold reads."""
+_PLACE: Final = ("direction", "type", "response_id", "item_id", "content_index")
+_APPENDED: Final = "appended_ms"
+_MANY_PIECES: Final = 4000  # of text; fewer are as quickly taken in one by one
+
+
+class _Piece(msgspec.Struct):
+    delta: Any = None
+    content_index: Any = None
+
+
+_piece: Final = msgspec.json.Decoder(_Piece).decode
 
 
 def conversation_at(catalog: Catalog, session_id: str, at: int | None = None) -> ConversationState:
@@ -40,40 +54,78 @@ def conversation_at(catalog: Catalog, session_id: str, at: int | None = None) ->
     Raises:
         SessionNotFoundError: there is no such session.
     """
-    return fold_rows(catalog.events(session_id, limit=None if at is None else at + 1, columns=_COLUMNS))
+    rows = catalog.events(session_id, columns=_COLUMNS)  # whole files are read faster than parts of them
+    return fold_rows(rows if at is None else rows.filter(pl.col("position") <= at))
 
 
 def fold_rows(rows: pl.DataFrame) -> ConversationState:
     """The state right after the last of a session's rows.
 
     Args:
-        rows: of `recorder.store.schema.EVENTS`, from the first on, by position.
+        rows: of `recorder.store.schema.EVENTS`, all up to a position, in any order.
     """
+    is_append = rows.select(pl.col("type").is_in(_APPENDS).fill_null(value=False) & (pl.col("direction") == "client"))
+    appends = rows.filter(is_append.to_series()).select("position", "audio_ms").sort("position")
+    others = rows.filter(~is_append.to_series()).select(_COLUMNS).sort("position")
+    totals = pl.concat([pl.Series([0.0]), appends["audio_ms"].fill_null(0.0).cum_sum()])
+    before = totals.gather(appends["position"].search_sorted(others["position"]))
     conversation = Conversation()
-    for event in _heeded(rows):
+    for event, appended_ms in _heeded(others.with_columns(before.alias(_APPENDED))):
+        conversation.appended(appended_ms)
         conversation.apply(event)
     if rows.height:
-        conversation.advance(rows["position"][-1], rows["monotonic_ns"].max())  # type: ignore[arg-type]  # of int64
+        conversation.appended(totals[-1])
+        latest = rows.select(pl.col("position", "monotonic_ns").max()).row(0)
+        conversation.advance(*latest)
     return conversation.state()
 
 
-def _heeded(rows: pl.DataFrame) -> Iterator[RecordedEvent]:
-    """The events that matter, runs of appends as one."""
-    is_append = pl.col("type").is_in(_APPENDS).fill_null(value=False) & (pl.col("direction") == "client")
-    numbered = rows.select(*_COLUMNS, is_append=is_append)
-    others = numbered.filter(~pl.col("is_append"))
-    kinds = [kind for kind in others.select(_WHO).unique().rows() if heeds(*kind)]
+def _heeded(rows: pl.DataFrame) -> Iterator[tuple[RecordedEvent, float]]:
+    """The events that matter, and how much audio had been appended by then."""
+    kinds = [kind for kind in rows.select(_WHO).unique().rows() if heeds(*kind)]
     told = pl.DataFrame(kinds, schema=dict.fromkeys(_WHO, pl.String), orient="row")
-    runs = (
-        numbered.select("position", "monotonic_ns", "audio_ms", "is_append", run=(~pl.col("is_append")).cum_sum())
-        .filter("is_append")
-        .group_by("run")
-        .agg(pl.col("position").max(), pl.col("monotonic_ns").max(), pl.col("audio_ms").sum())
-        .with_columns(direction=pl.lit("client"), type=pl.lit(_APPENDS[0]))
-        .drop("run")
-    )
-    heeded = others.join(told, on=_WHO, how="semi").drop("is_append")
+    heeded = rows.join(told, on=_WHO, how="semi", maintain_order="left")
     blind = pl.col("type").is_in([name for _, name in kinds if canonical(name) in BLIND])
     heeded = heeded.with_columns(payload=pl.when(~blind).then("payload"))  # what is not read need not be a string
-    for row in pl.concat([heeded, runs], how="diagonal").sort("position").rows():
-        yield RecordedEvent("", row[0], row[1], None, *row[2:])
+    pieces = [name for who, name in kinds if who == "server" and _is_piece(name)]
+    is_piece = heeded["type"].is_in(pieces) & (heeded["direction"] == "server")
+    if is_piece.sum() < _MANY_PIECES:
+        yield from map(_event, *(heeded[name].to_list() for name in heeded.columns))  # quicker than rows
+        return
+    place = pl.struct(_PLACE)
+    starts = ~is_piece | (place != place.shift(1)).fill_null(value=True)
+    runs = heeded.group_by(starts.cum_sum().alias("run"), maintain_order=True)
+    columns = [pl.col(name) if name == "payload" else pl.col(name).first() for name in heeded.columns]
+    joined = runs.agg(columns)
+    for payloads, *row in zip(*(joined[name].to_list() for name in ("payload", *heeded.columns)), strict=True):
+        for payload in _joined(payloads):
+            row[_COLUMNS.index("payload")] = payload
+            yield _event(*row)
+
+
+def _event(*row: Any) -> tuple[RecordedEvent, float]:
+    """A row of `_COLUMNS`, with the total of what had been appended."""
+    return RecordedEvent("", row[0], row[1], None, *row[2:-1]), row[-1]
+
+
+def _is_piece(name: str) -> bool:
+    stream, _, phase = canonical(name).rpartition(".")
+    return phase == "delta" and stream in TEXT_FIELDS
+
+
+def _joined(payloads: list[str | None]) -> Iterator[str | None]:
+    """Pieces of one text as one, where all say the same of where they belong; else as they are."""
+    if len(payloads) == 1:
+        yield payloads[0]
+        return
+    try:
+        pieces = [_piece(payload or "") for payload in payloads]
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        yield from payloads
+        return
+    index = pieces[0].content_index
+    if all(isinstance(one.delta, str) and one.content_index == index for one in pieces):
+        whole = {**json.read(payloads[0]), "delta": "".join([one.delta for one in pieces])}
+        yield msgspec.json.encode(whole).decode()
+    else:
+        yield from payloads

@@ -45,6 +45,10 @@ class Conversation:
         if at_ns is not None:
             fold.at_ns = max(fold.at_ns or 0, at_ns)
 
+    def appended(self, total_ms: float) -> None:
+        """Take in all audio appends so far at once: how much audio they brought, in milliseconds."""
+        self._fold.input.appended(total_ms)
+
     def apply(self, event: RecordedEvent) -> None:
         """Take in one event. Events come in order of position."""
         fold = self._fold

@@ -24,6 +24,10 @@ class InputBuffer:
         """The client sent audio."""
         self._appended_ms += audio_ms
 
+    def appended(self, total_ms: float) -> None:
+        """The client has sent so much audio by now."""
+        self._appended_ms = total_ms
+
     def ask_commit(self) -> None:
         """The client asked to commit. What it appends before the server answers belongs to the next turn."""
         self._commits.append(self._appended_ms)

@@ -81,6 +81,8 @@ class ItemList:
             return
         if isinstance(previous, str) and previous != ROOT and not self._stands(previous, but_not=item):
             return
+        if self._is_last_behind(item, previous):
+            return  # as nearly always
         self.ordered[:] = [other for other in self.ordered if other is not item]
         self.ordered.insert(self._place(previous if isinstance(previous, str) else ROOT), item)
 
@@ -90,6 +92,15 @@ class ItemList:
             item.out_of_band = False
             self.out_of_band[:] = [other for other in self.out_of_band if other is not item]
             self.ordered.append(item)
+
+    def _is_last_behind(self, item: Item, previous: object) -> bool:
+        """Whether an item is the last, right behind the one with that id."""
+        return (
+            previous is not None
+            and len(self.ordered) > 1
+            and self.ordered[-1] is item
+            and (self.ordered[-2].id == previous)
+        )
 
     def _stands_alone(self, item: Item) -> bool:
         """Whether the server's conversation holds nothing else."""

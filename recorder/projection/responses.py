@@ -65,9 +65,11 @@ class Responses:
 
     def of(self, event: RecordedEvent) -> Response | None:
         """The response that a server's event belongs to, made where it is the first to name it."""
-        is_start = event.response_id is not None or event.type == "response.created"
         found = self._by_id.get(event.response_id or "")
-        if found is None and is_start and (event.type or "").startswith("response."):
+        if found is not None:
+            return found
+        is_start = event.response_id is not None or event.type == "response.created"
+        if is_start and (event.type or "").startswith("response."):
             found = Response(event.response_id, event)
             self.all.append(found)
             if event.response_id:
