@@ -1,6 +1,7 @@
 """Programs with dependencies of their own, installed into the user's cache from their lock files.
 
-Where that is not possible, the tests that need them are skipped.
+Where that is not possible, or not within a few minutes, the tests that need them are skipped, and say why. A registry
+that cannot be reached is found out within seconds, and once a run.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ import pytest
 from tests.e2e.conftest import PATIENCE
 
 CLIENTS = Path(__file__).parent / "clients"
-INSTALL_SECONDS = 240
+INSTALL_SECONDS = 180
+PIP = ("--quiet", "--disable-pip-version-check", "--require-hashes", "--no-deps", "--only-binary", ":all:")
+PATIENT = ("--retries", "1", "--timeout", "10")
+_failures: dict[Path, str] = {}
 
 
 def cached(name: str, lock: Path, install: Callable[[Path], None]) -> Path:
@@ -33,14 +37,16 @@ def cached(name: str, lock: Path, install: Callable[[Path], None]) -> Path:
     target = Path(home) / "realtime-recorder" / f"{name}-{digest}"
     if target.is_dir():
         return target
+    if target in _failures:
+        pytest.skip(_failures[target])
     partial = target.with_name(f"{target.name}.{os.getpid()}")
     partial.mkdir(parents=True)
     try:
         install(partial)
     except (OSError, subprocess.SubprocessError) as error:
-        shutil.rmtree(partial)
-        said = getattr(error, "stderr", None) or str(error)
-        pytest.skip(f"{name} cannot be installed here: {said.strip().splitlines()[-1]}")
+        shutil.rmtree(partial, ignore_errors=True)
+        _failures[target] = f"{name} cannot be installed here: {_why(error)}"
+        pytest.skip(_failures[target])
     with suppress(OSError):  # somebody else was faster
         partial.rename(target)
     return target
@@ -51,10 +57,17 @@ def python_with(name: str, lock: Path) -> Path:
 
     def install(folder: Path) -> None:
         venv.create(folder, with_pip=True, symlinks=True)
-        flags = ("--quiet", "--disable-pip-version-check", "--require-hashes")
-        execute(folder / "bin" / "python", "-m", "pip", "install", *flags, "-r", lock, seconds=INSTALL_SECONDS)
+        python = folder / "bin" / "python"
+        execute(python, "-m", "pip", "install", *PIP, *PATIENT, "-r", lock, seconds=INSTALL_SECONDS)
 
     return cached(name, lock, install) / "bin" / "python"
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"not within {error.timeout:g} s"
+    said = getattr(error, "stderr", None) or str(error)
+    return str(said.strip().splitlines()[-1])
 
 
 def execute(

@@ -162,7 +162,7 @@ def node_client() -> Path:
     def install(folder: Path) -> None:
         for name in ("package.json", "package-lock.json"):
             shutil.copy(CLIENTS / "node" / name, folder)
-        flags = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
+        flags = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--fetch-retries=1")
         execute(npm, "ci", *flags, cwd=folder, seconds=INSTALL_SECONDS)
 
     folder = cached("openai-node", CLIENTS / "node" / "package-lock.json", install)
