@@ -348,7 +348,6 @@ def test_an_encrypted_store_is_so_everywhere(opened: _Open, tmp_path: Path, monk
     here, there, elsewhere = (opened(machine) for machine in "abc")
     (one,) = sealed(here, 1)
     remote(here).push()
-
     assert messages(there, one) == messages(here, one)
     assert all(remote(here).bucket.get(name).startswith(b"PARE") for name in names(here, "segments/"))
     assert not any(word in path.read_bytes() for word in words("-", 1)[3:] for path in there.rglob("*.*"))

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import hmac
+import os
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
+import pyarrow.parquet.encryption as pe
 import pytest
 
 from recorder.errors import EncryptionKeyError, StoreError
@@ -42,6 +46,17 @@ def test_a_file_shows_the_id_of_its_key_and_nothing_else(tmp_path: Path, key_id:
     rows = segments.read(tmp_path, [file], "notes")
     assert rows is not None
     assert rows["note"].to_pylist()[2] == "the parcel is in cellar 2"
+
+
+def test_others_read_a_file_as_the_documentation_says(tmp_path: Path, key_id: str) -> None:
+    file = written(tmp_path, NAMES[0])
+    key = bytes.fromhex(Path(os.environ[keys.KEY_FILE]).read_text())
+
+    own = hmac.digest(key, b"recorder data file\0" + file.path.encode(), "sha256")
+    decryption = pe.create_decryption_properties(own)
+    table = pq.read_table(tmp_path / file.path, partitioning=None, decryption_properties=decryption)
+
+    assert table.num_rows == 3
 
 
 def test_the_same_rows_are_never_the_same_bytes(tmp_path: Path, key_id: str) -> None:
