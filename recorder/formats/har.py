@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 import pybase64
@@ -114,7 +114,10 @@ def _facts(request: _Request) -> dict[str, Any]:
 
 def request_facts(url: str, headers: list[tuple[str, str]]) -> dict[str, Any]:
     """What an opening tells of the request that became a WebSocket, without its secrets."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # brackets that hold no address
+        parts = SplitResult("", "", "", "", "")
     target = parts.path + ("?" + parts.query if parts.query else "")
     return {
         "upstream": redact_target(f"{_SCHEMES.get(parts.scheme, parts.scheme)}://{parts.netloc}"),

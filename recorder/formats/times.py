@@ -106,6 +106,8 @@ def parse_time(text: str, unit: int | None = None) -> Time | None:
         return None
     if not number.is_finite() or number < 0:
         return None
+    if number > _LAST_NS:  # of no unit; and what is far above can not even be multiplied
+        return None
     for least, epoch_unit in _EPOCH_UNITS if unit is None else ((10**17 // unit, unit),):
         if number >= least:
             return Time(int(number * epoch_unit)) if number * epoch_unit <= _LAST_NS else None

@@ -13,6 +13,7 @@ Value = None | bool | int | Decimal | str | bytes | list["Value"] | dict["Value"
 
 _MAX_DIGITS: Final = 12
 _MAX_DEPTH: Final = 64
+_PIECE_BYTES: Final = 1 << 24
 _BOOLEANS: Final = {b"true": True, b"false": False}
 _SCALARS: Final[dict[int, Callable[[bytes], Value]]] = {
     ord(","): lambda data: data,
@@ -48,9 +49,12 @@ def read(file: BinaryIO) -> Value:
     if digits == b":":
         raise TnetstringError("no length where one is due")
     length = int(digits[:-1])
-    data = file.read(length + 1)
-    if len(data) != length + 1:
-        raise TnetstringError("the file ends in the middle of a value")
+    data = bytearray()
+    while missing := length + 1 - len(data):
+        piece = file.read(min(missing, _PIECE_BYTES))  # to read all at once would reserve memory for all that is said
+        if not piece:
+            raise TnetstringError("the file ends in the middle of a value")
+        data += piece
     return _parse(data[-1], memoryview(data)[:-1], 0)
 
 

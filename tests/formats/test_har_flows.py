@@ -196,3 +196,23 @@ def test_nesting_has_an_end() -> None:
 
     with pytest.raises(tnetstring.TnetstringError, match="nested too deeply"):
         tnetstring.read(io.BytesIO(data))
+
+
+@pytest.mark.parametrize("length", [b"99999999999", b"999999999999", b"41"])
+def test_a_length_beyond_the_file_reserves_no_memory(tmp_path: Path, length: bytes) -> None:
+    path = tmp_path / "a.flow"
+    path.write_bytes(length + b":1:a,")
+    with pytest.raises(ImportFormatError, match="middle of a value|no length"):
+        open_recordings(path)
+
+
+def test_a_time_beyond_all_clocks_is_none(tmp_path: Path) -> None:
+    path = archive(tmp_path, message(time=0))
+    path.write_bytes(path.read_bytes().replace(b'"time":0', b'"time":9e999999'))
+    with pytest.raises(ImportFormatError, match="time is no number of seconds since 1970: 9e999999"):
+        events_of(path)
+
+
+def test_an_address_that_is_none_is_left_out(tmp_path: Path) -> None:
+    opened = facts(events_of(archive(tmp_path, message(), url="wss://[x/v1/realtime?api-key=abc"))[0])
+    assert (opened["upstream"], opened["request"]["target"]) == ("://", "")
