@@ -48,10 +48,13 @@ _SUMMED: Final = """
     session_id, status, opened_at, duration_seconds, response_count, turn_count, interruption_count, tool_call_count,
     error_count, input_tokens, cached_tokens, output_tokens, total_tokens, cost_usd"""
 
-_TALK: Final = """
+_CUT_INTO: Final = "concat(session_id, '/', coalesce(response_id, item_id, CAST(position AS VARCHAR)))"
+"""The response that an interruption cuts into."""
+
+_TALK: Final = f"""
     FROM (SELECT session_id, NULL AS cut FROM stored.responses WHERE NOT coalesce(out_of_band, false) AND audio_ms > 0
           UNION ALL
-          SELECT session_id, concat(session_id, '/', coalesce(response_id, item_id, CAST(position AS VARCHAR)))
+          SELECT session_id, {_CUT_INTO}
           FROM stored.interruptions WHERE NOT coalesce(out_of_band, false))"""
 """Spoken responses, whose `cut` is NULL, and interruptions, whose `cut` is the response that they cut into."""
 _SPOKEN: Final = "count(*) FILTER (cut IS NULL)"
@@ -69,9 +72,10 @@ def overview(catalog: Queryable, since: datetime | None) -> dict[str, Any]:
             f"""
             WITH chosen AS (SELECT {_SUMMED}
                 FROM sessions WHERE $1::TIMESTAMPTZ IS NULL OR opened_at >= $1::TIMESTAMPTZ),
-            answered AS (SELECT {_FIRST_AUDIO}, {_VOICE_TO_VOICE}
+            answered AS (SELECT {_FIRST_AUDIO}, {_VOICE_TO_VOICE}, count(*) FILTER (r.audio_ms > 0) AS spoken
                 FROM stored.responses r SEMI JOIN chosen USING (session_id) WHERE NOT coalesce(r.out_of_band, false)),
-            talk AS ({_TALK} SEMI JOIN chosen USING (session_id))
+            cut_into AS (SELECT count(DISTINCT {_CUT_INTO}) AS interrupted
+                FROM stored.interruptions SEMI JOIN chosen USING (session_id) WHERE NOT coalesce(out_of_band, false))
             SELECT count(*) AS sessions, count(*) FILTER (status = 'running') AS live,
                    count(*) FILTER (opened_at IS NULL) AS untimed,
                    coalesce(sum(duration_seconds), 0.0) AS duration_seconds,
@@ -82,8 +86,7 @@ def overview(catalog: Queryable, since: datetime | None) -> dict[str, Any]:
                    sum(input_tokens)::BIGINT AS input_tokens, sum(cached_tokens)::BIGINT AS cached_tokens,
                    sum(output_tokens)::BIGINT AS output_tokens, sum(total_tokens)::BIGINT AS total_tokens,
                    {_COST},
-                   (SELECT {_INTERRUPTED} FROM talk) AS interrupted, (SELECT {_SPOKEN} FROM talk) AS spoken,
-                   (SELECT answered FROM answered) AS latency
+                   (SELECT interrupted FROM cut_into) AS interrupted, (SELECT answered FROM answered) AS latency
             FROM chosen
             """,
             [since],

@@ -24,7 +24,7 @@ VERSION_KEY: Final = "recorder.format_version"
 ROW_GROUP: Final = 262_144
 """Rows of a row group, unless they are big."""
 
-_BYTES_A_GROUP: Final = 64 << 20  # a row group is held in memory: images are big
+_BYTES_A_GROUP: Final = 8 << 20  # who wants one session reads a group or two
 _AUDIO_BYTES_A_GROUP: Final = 4 << 20  # who wants one block reads a group
 _FEW_ROWS: Final = 16
 _FEW_BYTES: Final = 1 << 16
