@@ -25,6 +25,8 @@ GOING_AWAY: Final = 1001  # RFC 6455 section 7.4.1
 REASON: Final = "the proxy is shutting down"
 _PATIENCE_SECONDS: Final = 2.0
 _SETTLE_SECONDS: Final = 1.0
+_MAX_FRAME_BYTES: Final = 1 << 20
+"""Larger frames are counted as they pass, and messages are not inflated beyond that: this is a process with callers."""
 
 
 class FrameWatch:
@@ -40,8 +42,8 @@ class FrameWatch:
     def __init__(self, tap: Tap | None, extensions: str | None) -> None:
         self._inner = tap
         self._decoders: dict[int, FrameDecoder] = {
-            RecordKind.CLIENT_BYTES: FrameDecoder("client", extensions),
-            RecordKind.SERVER_BYTES: FrameDecoder("server", extensions),
+            RecordKind.CLIENT_BYTES: FrameDecoder("client", extensions, max_message_bytes=_MAX_FRAME_BYTES),
+            RecordKind.SERVER_BYTES: FrameDecoder("server", extensions, max_message_bytes=_MAX_FRAME_BYTES),
         }
         self._silent = set(self._decoders)
         self._settled_at = time.monotonic() + _SETTLE_SECONDS
