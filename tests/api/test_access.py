@@ -86,6 +86,17 @@ def test_a_link_never_leads_to_another_site(guarded: TestClient) -> None:
     )
 
 
+@pytest.mark.parametrize("path", ["/%5Cevil.example/", "/%09/evil.example/", "/%0A/evil.example", "/\\/evil.example"])
+def test_the_page_that_takes_the_token_away_leads_to_no_other_site(guarded: TestClient, path: str) -> None:
+    """Browsers take a backslash for a slash, and leave tabs and line ends out."""
+    page = guarded.get(f"http://recorder.example{path}?token={TOKEN}", headers=PAGE).text
+    target = page.partition("url=")[2].partition('"')[0]
+    assert target.isascii()
+    assert target.isprintable()
+    assert target[0] == "/"
+    assert target[1] not in "/\\"
+
+
 def test_programs_may_use_the_link_too(guarded: TestClient) -> None:
     assert guarded.get(f"/api/v1/sessions?token={TOKEN}").json()["total"] == 0
 
