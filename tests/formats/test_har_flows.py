@@ -202,7 +202,7 @@ def test_nesting_has_an_end() -> None:
 def test_a_length_beyond_the_file_reserves_no_memory(tmp_path: Path, length: bytes) -> None:
     path = tmp_path / "a.flow"
     path.write_bytes(length + b":1:a,")
-    with pytest.raises(ImportFormatError, match="middle of a value|no length"):
+    with pytest.raises(ImportFormatError, match=r"middle of a value|no length"):
         open_recordings(path)
 
 
