@@ -225,3 +225,15 @@ def worker(tmp_path: Path) -> Iterator[Callable[..., RunningWorker]]:
     for running in made:
         running.stop()
         running.reader.close(remove=True)
+
+
+def accept(connection: socket.socket) -> None:
+    assert read_head(connection).startswith(b"GET /v1/realtime")
+    connection.sendall(ACCEPT)
+
+
+def upgrade(worker: RunningWorker) -> socket.socket:
+    client = worker.connect()
+    client.sendall(UPGRADE)
+    assert read_head(client) == ACCEPT
+    return client

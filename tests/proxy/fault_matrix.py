@@ -3,17 +3,7 @@
 A cell says what the client and the upstream see, and what is on record; or why there is no such case.
 """
 
-import socket
-from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
-
-from tests.proxy.conftest import ACCEPT, UPGRADE
-from tests.proxy.fault_stage import REFUSAL, Gate, Stage, fill, half_close, hear, reset
-
-HALF_A_FRAME: Final = b"\x82\x7e\x01\x00" + b"half of it"
-GARBAGE: Final = b"\x00\xff garbage, not what was agreed on\r\n\r\n"
-LONG_HEAD: Final = b"X-long: " + b"x" * 70_000
-ALERT: Final = b"\x15\x03\x03\x00\x02\x02\x28"  # TLS: handshake_failure
+from typing import Final, NamedTuple
 
 
 class Record(NamedTuple):
@@ -43,274 +33,6 @@ class Cell(NamedTuple):
     goes_on: bool = False
 
 
-class State(NamedTuple):
-    """A state of the proxy's session: how to get there, and from there to an open session."""
-
-    reach: Callable[[Stage], None]
-    go_on: Callable[[Stage], None]
-    client_tls: bool = False
-    upstream_tls: bool = False
-    settings: Mapping[str, Any] = {}
-    ends: bool = False  # going on from there is the end
-
-
-# ── states ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _steps(*names: str) -> Callable[[Stage], None]:
-    def walk(stage: Stage) -> None:
-        for name in names:
-            getattr(stage, name)()
-        stage.settle()
-
-    return walk
-
-
-def _half_request(stage: Stage) -> None:
-    stage.connect()
-    stage.ask(UPGRADE[:60])
-    stage.settle()
-
-
-def _rest_of_request(stage: Stage) -> None:
-    stage.ask(UPGRADE[60:])
-    _steps("accept", "take_request", *_answered)(stage)
-
-
-def _dialing(stage: Stage) -> None:
-    stage.gate = Gate(stage.proxy)
-    stage.connect()
-    stage.ask()
-    assert stage.gate.reached.wait(20)
-
-
-def _dialed(stage: Stage) -> None:
-    assert stage.gate is not None
-    stage.gate.open()
-    _steps("accept", "take_request", *_answered)(stage)
-
-
-def _tls_begun(stage: Stage) -> None:
-    _steps("connect", "ask", "accept")(stage)
-    assert stage.here.recv(1, socket.MSG_PEEK) == b"\x16"
-
-
-def _half_answer(stage: Stage) -> None:
-    _steps("connect", "ask", "accept", "take_request")(stage)
-    stage.answer(ACCEPT[:40])
-    stage.settle()
-
-
-def _rest_of_answer(stage: Stage) -> None:
-    stage.answer(ACCEPT[40:])
-    _steps("take_answer", "talk")(stage)
-
-
-def _half_refusal(stage: Stage) -> None:
-    _steps("connect", "ask", "accept", "take_request")(stage)
-    stage.answer(REFUSAL + b"{" * 5)
-    assert stage.there.recv(1 << 16) == REFUSAL + b"{" * 5
-    stage.settle()
-
-
-def _rest_of_refusal(stage: Stage) -> None:
-    stage.said_up.clear()  # whatever it was, it is not passed on
-    stage.answer(b"}" * 95)
-    assert stage.there.recv(95, socket.MSG_WAITALL) == b"}" * 95
-    assert hear(stage.there) == b""
-
-
-def _refused(stage: Stage) -> None:
-    _dialing(stage)
-    _no_such_name(stage)
-    assert hear(stage.there).startswith(b"HTTP/1.1 502")
-    assert hear(stage.there) == b""
-
-
-def _client_agrees(stage: Stage) -> None:
-    stage.said_up.clear()  # nobody listened
-    if not stage.client_ended:
-        stage.end_client()
-
-
-def _half_frame_up(stage: Stage) -> None:
-    stage.open()
-    stage.say_up(HALF_A_FRAME)
-    stage.hear_up()
-
-
-def _half_frame_down(stage: Stage) -> None:
-    stage.open()
-    stage.say_down(HALF_A_FRAME)
-    stage.hear_down()
-
-
-def _client_ended(stage: Stage) -> None:
-    stage.open()
-    stage.end_client()
-    assert hear(stage.here) == b""
-
-
-def _upstream_ended(stage: Stage) -> None:
-    stage.open()
-    stage.end_upstream()
-    assert hear(stage.there) == b""
-
-
-def _held_by_client(stage: Stage) -> None:
-    stage.open()
-    stage.flood(down=True)
-
-
-def _held_by_upstream(stage: Stage) -> None:
-    stage.open()
-    stage.flood(down=False)
-
-
-def _read_on(stage: Stage) -> None:
-    stage.hear_down()
-    stage.hear_up()
-    stage.talk()
-
-
-def _draining(stage: Stage) -> None:
-    stage.open()
-    stage.proxy.call(lambda worker: worker.stop())
-    while stage.proxy.accepts():
-        stage.settle()
-
-
-_talk = _steps("talk")
-_TLS: Final[dict[str, Any]] = {"client_tls": True, "upstream_tls": True}
-_answered: Final = ("answer", "take_answer", "talk")
-
-STATES: Final[dict[str, State]] = {
-    "TLS from the client": State(
-        _steps("connect"),
-        _steps("secure_client", "ask", "accept", "take_request", *_answered),
-        client_tls=True,
-    ),
-    "accepted": State(_steps("connect"), _steps("ask", "accept", "take_request", *_answered)),
-    "request half read": State(_half_request, _rest_of_request),
-    "dialing": State(_dialing, _dialed),
-    "TLS to the upstream": State(_tls_begun, _steps("secure_upstream", "take_request", *_answered), upstream_tls=True),
-    "upgrade sent": State(_steps("connect", "ask", "accept", "take_request"), _steps(*_answered)),
-    "answer half read": State(_half_answer, _rest_of_answer),
-    "refusal half passed on": State(_half_refusal, _rest_of_refusal, ends=True),
-    "refused": State(_refused, _client_agrees, ends=True),
-    "open": State(_steps("open"), _talk),
-    "open, TLS": State(_steps("open"), _talk, **_TLS),
-    "in a message up": State(_half_frame_up, _talk),
-    "in a message down": State(_half_frame_down, _talk),
-    "client half-closed": State(_client_ended, _talk),
-    "client half-closed, TLS": State(_client_ended, _talk, **_TLS),
-    "upstream half-closed": State(_upstream_ended, _talk),
-    "upstream half-closed, TLS": State(_upstream_ended, _talk, **_TLS),
-    "held back by the client": State(_held_by_client, _read_on),
-    "held back by the upstream": State(_held_by_upstream, _read_on),
-    "draining": State(_draining, _talk, settings={"drain_seconds": 20.0}),
-}
-
-
-# ── faults ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _client_resets(stage: Stage) -> None:
-    reset(stage.there)
-    stage.client = None
-
-
-def _upstream_resets(stage: Stage) -> None:
-    reset(stage.here)
-    stage.upstream = None
-
-
-def _client_ends(stage: Stage) -> None:
-    stage.end_client()
-    stage.settle()
-
-
-def _upstream_ends(stage: Stage) -> None:
-    stage.end_upstream()
-    stage.settle()
-
-
-def _upstream_hangs_up(stage: Stage) -> None:
-    half_close(stage.here)
-
-
-def _client_raves(stage: Stage) -> None:
-    stage.say_up(GARBAGE)
-    stage.settle()
-
-
-def _upstream_raves(stage: Stage) -> None:
-    stage.say_down(GARBAGE)
-    stage.settle()
-
-
-def _upstream_raves_in_a_head(stage: Stage) -> None:
-    stage.answer(GARBAGE)
-
-
-def _nobody_listens(stage: Stage) -> None:
-    address = stage.server.getsockname()
-    stage.server.close()
-    assert stage.gate is not None
-    stage.gate.open()
-    stage.settle()
-    assert stage.there.recv(1, socket.MSG_PEEK) == b"H"
-    stage.reopen(address)
-
-
-def _no_such_name(stage: Stage) -> None:
-    assert stage.gate is not None
-    stage.gate.open(socket.gaierror(socket.EAI_NONAME, "Name or service not known"))
-
-
-def _ring_fills(stage: Stage) -> None:
-    stage.proxy.call(fill)
-
-
-def _worker_stops(stage: Stage) -> None:
-    stage.proxy.call(lambda worker: worker.stop())
-
-
-def _nothing(stage: Stage) -> None:
-    """What happens is that nothing does."""
-
-
-FAULTS: Final[dict[str, Callable[[Stage], None]]] = {
-    "silence": _nothing,
-    "client resets": _client_resets,
-    "client ends": _client_ends,
-    "client sends garbage": _client_raves,
-    "client sends an endless head": lambda stage: stage.there.sendall(LONG_HEAD),
-    "upstream resets": _upstream_resets,
-    "upstream ends": _upstream_ends,
-    "upstream sends garbage": _upstream_raves,
-    "upstream sends an endless head": lambda stage: stage.answer(LONG_HEAD),
-    "upstream refuses the connection": _nobody_listens,
-    "upstream refuses the upgrade": lambda stage: stage.answer(REFUSAL + b"{" * 100),
-    "upstream refuses TLS": lambda stage: stage.here.sendall(ALERT),
-    "upstream's name is unknown": _no_such_name,
-    "ring is full": _ring_fills,
-    "recorder is killed": Stage.kill_recorder,
-    "disk is full": _nothing,  # the test takes care of the recorder
-    "worker is stopped": _worker_stops,
-}
-
-SILENCE: Final[dict[str, Any]] = {
-    "handshake_timeout_seconds": 0.5,
-    "connect_timeout_seconds": 0.3,
-    "idle_timeout_seconds": 0.2,
-    "half_open_seconds": 0.1,
-}
-"""Settings for silent cells, so that limits are met soon."""
-
-
-# ── what comes of it ──────────────────────────────────────────────────────────────────────────────────────────────
-
 Row = dict[str, Cell | str]
 
 ON: Final = Cell(goes_on=True, record=Record("lost", first_end="client"))
@@ -319,6 +41,7 @@ UNRECORDED: Final = Cell(goes_on=True)
 STOPPED: Final = "the proxy stopped"
 RESET: Final = "Connection reset by peer"
 UNKNOWN_NAME: Final = Record("proxy", 502, error="Name or service not known")
+
 
 UNCONNECTED: Final[Row] = dict.fromkeys(
     (
@@ -330,19 +53,27 @@ UNCONNECTED: Final[Row] = dict.fromkeys(
     ),
     "there is no connection to the upstream yet",
 )
+
+
 UNDIALED: Final[Row] = UNCONNECTED | dict.fromkeys(
     ("upstream refuses the connection", "upstream refuses TLS", "upstream's name is unknown"), "it was not dialed yet"
 )
+
+
 DIALED: Final[Row] = {
     "upstream refuses the connection": "it has accepted it",
     "upstream's name is unknown": "it is known by now",
 }
+
+
 NO_HANDSHAKE: Final[Row] = DIALED | {
     "client sends an endless head": "its head is over",
     "upstream sends an endless head": "its head is over",
     "upstream refuses the upgrade": "it has agreed to it",
     "upstream refuses TLS": "TLS stands, or is not spoken here",
 }
+
+
 RECORDER_AWAY: Final[Row] = {"recorder is killed": ON, "disk is full": ON}
 
 
@@ -371,6 +102,8 @@ WAITING_FOR_A_REQUEST: Final[Row] = (
         "worker is stopped": Cell("fin"),
     }
 )
+
+
 WAITING_FOR_THE_UPSTREAM: Final[Row] = RECORDER_AWAY | {
     "client resets": lost("client", other="end"),
     "client ends": ON,
@@ -379,6 +112,8 @@ WAITING_FOR_THE_UPSTREAM: Final[Row] = RECORDER_AWAY | {
     "ring is full": ON,
     "worker is stopped": Cell("fin", "end", Record("proxy", error=STOPPED)),
 }
+
+
 READING_AN_ANSWER: Final[Row] = (
     WAITING_FOR_THE_UPSTREAM
     | DIALED
@@ -391,6 +126,8 @@ READING_AN_ANSWER: Final[Row] = (
         "upstream refuses TLS": "TLS stands, or is not spoken here",
     }
 )
+
+
 OPEN: Final[Row] = (
     NO_HANDSHAKE
     | RECORDER_AWAY
@@ -406,6 +143,8 @@ OPEN: Final[Row] = (
         "worker is stopped": told(),
     }
 )
+
+
 CLIENT_ENDED: Final[Row] = OPEN | {
     "silence": Cell("fin", "end", Record("lost", first_end="client", error="half-closed for")),
     "client ends": "it has",
@@ -415,6 +154,8 @@ CLIENT_ENDED: Final[Row] = OPEN | {
     "upstream ends": ON,
     "worker is stopped": told(upstream="end"),
 }
+
+
 UPSTREAM_ENDED: Final[Row] = (
     OPEN
     | dict.fromkeys(
@@ -429,6 +170,7 @@ UPSTREAM_ENDED: Final[Row] = (
         "worker is stopped": told(client="end"),
     }
 )
+
 
 MATRIX: Final[dict[str, Row]] = {
     "TLS from the client": WAITING_FOR_A_REQUEST

@@ -21,8 +21,10 @@ from recorder.proxy import farewell, logbook
 from recorder.proxy import worker as worker_module
 from recorder.store.journal import Buffer, JournalWriter
 from tests.proxy.conftest import RunningWorker
-from tests.proxy.fault_matrix import FAULTS, MATRIX, SILENCE, STATES, Cell, Record
+from tests.proxy.fault_acts import FAULTS, SILENCE
+from tests.proxy.fault_matrix import MATRIX, Cell, Record
 from tests.proxy.fault_stage import Stage, eventually, read_rest
+from tests.proxy.fault_states import STATES
 
 GOODBYE = Close(1001, farewell.REASON).serialize()
 CELLS = [(state, fault) for state, fault in product(STATES, FAULTS) if isinstance(MATRIX[state].get(fault), Cell)]
