@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from recorder.cli import output
+from recorder.cli import completing, output
 from recorder.cli.options import DEFAULT_DATA, DataOption, JsonOption, open_catalog
 from recorder.cli.progress import progress
 from recorder.errors import UsageError
@@ -23,7 +23,8 @@ def bundle(
     sessions: Annotated[
         list[str],
         typer.Argument(
-            metavar="SESSIONS...",
+            metavar="SESSIONS",
+            autocompletion=completing.sessions,
             help="Prefixes of sessions' ids, the server's sess_… ids, or `last`.",
             show_default=False,
         ),

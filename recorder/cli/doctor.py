@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from rich.text import Text
 
-from recorder.cli import output
+from recorder.cli import completing, output
 from recorder.cli.options import DEFAULT_DATA, DataOption, JsonOption, RulesOption, open_catalog
 from recorder.cli.options import since as parse_since
 from recorder.errors import UsageError
@@ -54,7 +54,8 @@ def doctor(
     sessions: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[SESSIONS]...",
+            metavar="SESSIONS",
+            autocompletion=completing.sessions,
             help="Prefixes of sessions' ids, the server's sess_… ids, or `last`; all if absent.",
             show_default=False,
         ),
@@ -65,8 +66,8 @@ def doctor(
         str | None,
         typer.Option(
             envvar="RECORDER_SINCE",
-            metavar="TIME",
-            help="Only sessions that opened since then: 30m, 2h, 7d, or a date.",
+            metavar="WHEN",
+            help="Only sessions opened since: `30m`, `2h`, `7d`, or a date or time.",
             show_default=False,
         ),
     ] = None,

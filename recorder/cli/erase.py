@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from recorder.cli import output
+from recorder.cli import completing, output
 from recorder.cli.options import DEFAULT_DATA, DataOption, JsonOption
 from recorder.errors import UsageError
 
@@ -25,7 +25,8 @@ def erase(
     sessions: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[SESSIONS]...",
+            metavar="SESSIONS",
+            autocompletion=completing.sessions,
             help="Prefixes of sessions' ids, the server's sess_… ids, or `last`.",
             show_default=False,
         ),

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from recorder.pipeline.imports import ImportResult
 
 EXAMPLES = (
-    ("recorder import sample_logs", "every .jsonl file of a directory, and of those in it"),
+    ("recorder import sample_logs", "every recording in a directory, and in those below it"),
     ("recorder import session.jsonl --data ./archive", "one file, into another store"),
+    ("recorder import calls.zip network.har", "a colleague's bundle, and what a browser saved of its network panel"),
 )
 
 HEADINGS = ("FILE", "SESSION", "RESULT")
@@ -29,13 +30,17 @@ WORDS = {"imported": "imported", "present": "already there"}
 def import_(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILES|DIRS...", help="JSON Lines files, or directories with such.", show_default=False),
+        typer.Argument(
+            metavar="FILES|DIRS",
+            help="Files, or directories to search for *.jsonl, *.ndjson, *.har, *.flow and *.flows.",
+            show_default=False,
+        ),
     ],
     *,
     data: DataOption = DEFAULT_DATA,
     as_json: JsonOption = False,
 ) -> None:
-    """Import recordings: JSON Lines with one message a line, and what `recorder export` wrote.
+    """Import recordings: JSON Lines, what `recorder export` and `bundle` wrote, HTTP archives, mitmproxy's flow files.
 
     A file is stored whole or not at all; one that is wrong does not stop the others, and makes the exit code 4.
     Importing a file again adds nothing.

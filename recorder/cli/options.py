@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from recorder.cli import completing
 from recorder.errors import UsageError
 from recorder.store import keys
 
@@ -85,6 +86,7 @@ SessionArgument = Annotated[
     str,
     typer.Argument(
         metavar="SESSION",
+        autocompletion=completing.sessions,
         help="A prefix of the session's id, the server's sess_… id, or `last`.",
         show_default=False,
     ),

@@ -28,13 +28,17 @@ PANEL_OPERATION = "Operation"
 
 def proxy(
     listen: Annotated[
-        str, typer.Option(help="Address to listen on, HOST:PORT; port 0 takes a free one.", envvar="RECORDER_LISTEN")
+        str,
+        typer.Option(
+            help="Address to listen on; port 0 takes a free one.", envvar="RECORDER_LISTEN", metavar="HOST:PORT"
+        ),
     ] = "127.0.0.1:8765",
     upstream: Annotated[
         str | None,
         typer.Option(
             help="Where to connect to, like wss://host or ws://host:port/prefix.",
             envvar="RECORDER_UPSTREAM",
+            metavar="URL",
             show_default=DEFAULT_UPSTREAM,
         ),
     ] = None,
@@ -43,6 +47,7 @@ def proxy(
         typer.Option(
             help="TOML file of routes to several upstreams, instead of --upstream.",
             envvar="RECORDER_CONFIG",
+            metavar="FILE",
             rich_help_panel=PANEL_ROUTES,
         ),
     ] = None,
@@ -60,6 +65,7 @@ def proxy(
         typer.Option(
             help="File of tokens that clients must show; `recorder tokens` writes it.",
             envvar="RECORDER_CLIENT_TOKENS",
+            metavar="FILE",
             rich_help_panel=PANEL_ROUTES,
         ),
     ] = None,
@@ -72,22 +78,33 @@ def proxy(
             parser=parse_data,
         ),
     ] = Path("data"),
-    workers: Annotated[int, typer.Option(min=1, help="Worker processes.", envvar="RECORDER_WORKERS")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.", envvar="RECORDER_WORKERS", metavar="N")] = 1,
     upstream_ca: Annotated[
         Path | None,
         typer.Option(
             help="PEM file of authorities to trust instead of the system's.",
             envvar="RECORDER_UPSTREAM_CA",
+            metavar="FILE",
             rich_help_panel=PANEL_TLS,
         ),
     ] = None,
     tls_cert: Annotated[
         Path | None,
-        typer.Option(help="Listen with TLS: PEM certificate.", envvar="RECORDER_TLS_CERT", rich_help_panel=PANEL_TLS),
+        typer.Option(
+            help="Listen with TLS: PEM certificate.",
+            envvar="RECORDER_TLS_CERT",
+            metavar="FILE",
+            rich_help_panel=PANEL_TLS,
+        ),
     ] = None,
     tls_key: Annotated[
         Path | None,
-        typer.Option(help="Its key, if in a file of its own.", envvar="RECORDER_TLS_KEY", rich_help_panel=PANEL_TLS),
+        typer.Option(
+            help="Its key, if in a file of its own.",
+            envvar="RECORDER_TLS_KEY",
+            metavar="FILE",
+            rich_help_panel=PANEL_TLS,
+        ),
     ] = None,
     tls_self_signed: Annotated[
         bool,
@@ -135,9 +152,9 @@ def proxy(
         ),
     ] = False,
     on_recording_failure: Annotated[
-        str,
+        Literal["pass", "refuse"],
         typer.Option(
-            help="A session that cannot be recorded: pass or refuse.",
+            help="A session that cannot be recorded: let it pass, or refuse it.",
             envvar="RECORDER_ON_RECORDING_FAILURE",
             rich_help_panel=PANEL_RECORDING,
         ),
@@ -156,6 +173,7 @@ def proxy(
             min=0,
             help="How often what running sessions said so far is sealed; 0: at their end alone.",
             envvar="RECORDER_SEAL_SECONDS",
+            metavar="SECONDS",
             rich_help_panel=PANEL_RECORDING,
         ),
     ] = 45.0,
@@ -165,13 +183,17 @@ def proxy(
             min=1,
             help="Shared memory a worker buffers in, MiB.",
             envvar="RECORDER_RING_MB",
+            metavar="N",
             rich_help_panel=PANEL_RECORDING,
         ),
     ] = 32,
     ring_dir: Annotated[
         Path | None,
         typer.Option(
-            help="A tmpfs for it other than /dev/shm.", envvar="RECORDER_RING_DIR", rich_help_panel=PANEL_RECORDING
+            help="A tmpfs for it other than /dev/shm.",
+            envvar="RECORDER_RING_DIR",
+            metavar="DIR",
+            rich_help_panel=PANEL_RECORDING,
         ),
     ] = None,
     sync_seconds: Annotated[
@@ -180,6 +202,7 @@ def proxy(
             min=0.05,
             help="How often journals are forced to the disk: what a power cut can cost.",
             envvar="RECORDER_SYNC_SECONDS",
+            metavar="SECONDS",
             rich_help_panel=PANEL_RECORDING,
         ),
     ] = 1.0,
@@ -189,6 +212,7 @@ def proxy(
             min=0,
             help="With less free disk space, MiB, nothing is recorded.",
             envvar="RECORDER_DISK_FLOOR_MB",
+            metavar="N",
             rich_help_panel=PANEL_RECORDING,
         ),
     ] = 512,
@@ -198,19 +222,27 @@ def proxy(
             min=1,
             help="Sessions a worker serves.",
             envvar="RECORDER_MAX_SESSIONS",
+            metavar="N",
             rich_help_panel=PANEL_LIMITS,
         ),
     ] = 10_000,
     handshake_timeout: Annotated[
         float,
-        typer.Option(min=0.1, help="Seconds.", envvar="RECORDER_HANDSHAKE_TIMEOUT", rich_help_panel=PANEL_LIMITS),
+        typer.Option(
+            min=0.1,
+            help="How long a client or upstream may take for the handshake.",
+            envvar="RECORDER_HANDSHAKE_TIMEOUT",
+            metavar="SECONDS",
+            rich_help_panel=PANEL_LIMITS,
+        ),
     ] = 30.0,
     connect_timeout: Annotated[
         float,
         typer.Option(
             min=0.1,
-            help="Seconds for TCP and TLS to the upstream.",
+            help="For TCP and TLS to the upstream.",
             envvar="RECORDER_CONNECT_TIMEOUT",
+            metavar="SECONDS",
             rich_help_panel=PANEL_LIMITS,
         ),
     ] = 10.0,
@@ -218,8 +250,9 @@ def proxy(
         float,
         typer.Option(
             min=0,
-            help="Seconds of silence after which a session is closed; 0 for never.",
+            help="Silence after which a session is closed; 0 for never.",
             envvar="RECORDER_IDLE_TIMEOUT",
+            metavar="SECONDS",
             rich_help_panel=PANEL_LIMITS,
         ),
     ] = 0.0,
@@ -237,6 +270,7 @@ def proxy(
             min=0,
             help="How long running sessions may go on after SIGTERM or Ctrl-C.",
             envvar="RECORDER_DRAIN_SECONDS",
+            metavar="SECONDS",
             rich_help_panel=PANEL_LIMITS,
         ),
     ] = 30.0,
@@ -245,17 +279,19 @@ def proxy(
         typer.Option(
             help="Address for health, metrics and requests to the proxy itself, like 127.0.0.1:8766.",
             envvar="RECORDER_ADMIN",
+            metavar="HOST:PORT",
             show_default="none",
             rich_help_panel=PANEL_OPERATION,
         ),
     ] = "",
     log_format: Annotated[
-        str, typer.Option(help="console or json.", envvar="RECORDER_LOG_FORMAT", rich_help_panel=PANEL_OPERATION)
+        Literal["console", "json"],
+        typer.Option(help="For people or for programs.", envvar="RECORDER_LOG_FORMAT", rich_help_panel=PANEL_OPERATION),
     ] = "console",
     log_level: Annotated[
-        str,
+        Literal["debug", "info", "warning", "error"],
         typer.Option(
-            help="The least that is logged: debug, info, warning or error.",
+            help="The least that is logged.",
             envvar="RECORDER_LOG_LEVEL",
             rich_help_panel=PANEL_OPERATION,
         ),
@@ -276,8 +312,6 @@ def proxy(
     from recorder.store.layout import create
     from recorder.store.ring import ring_directory
 
-    if on_recording_failure not in {"pass", "refuse"}:
-        raise UsageError(f"--on-recording-failure {on_recording_failure!r} is neither pass nor refuse")
     if config is not None and upstream is not None:
         raise UsageError("--config and --upstream exclude each other", hint="Make the upstream a route of the file.")
     if config is not None and (record != "on" or drop_audio is not None or hash_text or sideband):
@@ -302,7 +336,7 @@ def proxy(
         drop_audio=drop_audio,
         hash_text=hash_text,
         sideband=sideband,
-        on_recording_failure="refuse" if on_recording_failure == "refuse" else "pass",
+        on_recording_failure=on_recording_failure,
         max_sessions=max_sessions,
         handshake_timeout_seconds=handshake_timeout,
         connect_timeout_seconds=connect_timeout,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from recorder.cli import output
+from recorder.cli import completing, output
 from recorder.cli.options import DEFAULT_DATA, DataOption, JsonOption, open_catalog
 from recorder.cli.progress import progress
 
@@ -20,7 +20,8 @@ def rebuild(
     sessions: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[SESSIONS]...",
+            metavar="SESSIONS",
+            autocompletion=completing.sessions,
             help="Prefixes of sessions' ids, the server's sess_… ids, or `last`; all closed ones if absent.",
             show_default=False,
         ),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from recorder.cli import output
+from recorder.cli import completing, output
 from recorder.cli.erase import ReasonOption
 from recorder.cli.options import DEFAULT_DATA, DataOption, JsonOption
 from recorder.errors import UsageError
@@ -26,7 +26,8 @@ def redact(
     sessions: Annotated[
         list[str],
         typer.Argument(
-            metavar="SESSIONS...",
+            metavar="SESSIONS",
+            autocompletion=completing.sessions,
             help="Prefixes of sessions' ids, the server's sess_… ids, or `last`.",
             show_default=False,
         ),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from recorder.cli import completing
 from recorder.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def simulate(
         typer.Option(
             envvar="RECORDER_SIMULATE_SCRIPT",
             metavar="NAME|FILE",
+            autocompletion=completing.scripts,
             help="Script for connections that name none by ?script=NAME or ?model=sim-NAME; several take turns.",
         ),
     ] = None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from recorder.cli import output
+from recorder.cli import completing, output
 from recorder.cli.options import DEFAULT_DATA, DataOption, JsonOption, PricesOption, open_catalog
 from recorder.cli.options import since as parse_moment
 from recorder.errors import UsageError
@@ -37,7 +37,8 @@ def stats(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME]",
+            metavar="NAME",
+            autocompletion=completing.statistics,
             help="sessions, latency, responses, interruptions, usage, cost, context, tools, mcp, transcription, "
             "errors, limits, pacing, or proxy; an overview if absent.",
             show_default=False,
