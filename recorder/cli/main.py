@@ -29,6 +29,7 @@ from recorder.cli import (
     drift,
     erase,
     export,
+    files,
     import_,
     otel,
     output,
@@ -56,7 +57,7 @@ from recorder.errors import RecorderError
 COMMANDS: Final[tuple[tuple[str, tuple[ModuleType, ...]], ...]] = (
     ("Record", (proxy, tokens, simulate, demo)),
     ("Look", (sessions, show, replay, stats, doctor, slo, query, prices, drift, serve)),
-    ("Store", (import_, export, bundle, otel, seal, verify, repair, rebuild, compact, prune, erase, redact)),
+    ("Store", (import_, export, bundle, otel, seal, verify, repair, rebuild, compact, files, prune, erase, redact)),
 )
 """Panels of the help, and the modules of their commands."""
 
