@@ -74,7 +74,7 @@ class JournalDecoder:
             self._part, self._offset = journal.part, 0
         tail = JournalTail(journal.path, salvage=finished, offset=self._offset, last_position=self._ring_position)
         try:
-            for batch in batches(record for _, record in tail.frames()):
+            for batch in tail.batches():
                 yield from self._batches.feed(batch)
         finally:
             self._offset, self._ring_position = tail.offset, tail.last_position

@@ -40,7 +40,8 @@ _FRAME = struct.Struct("<IIQQQ")  # crc, data length, ring position, monotonic n
 _HEADER: Final = _FRAME.size
 _CRC = struct.Struct("<I")
 _TAIL = struct.Struct("<IQQQ")  # what the CRC covers of the header
-_READ: Final = 4 << 20
+_READ: Final = 1 << 18  # what is read at once stays in the processor's cache until it is decoded
+_BATCH_BYTES: Final = 1 << 19
 _SYNC_FILE_RANGE_WRITE: Final = 2
 _sync_file_range = ctypes.CDLL(None).sync_file_range  # Linux's own
 _sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
@@ -248,7 +249,7 @@ class JournalWriter:
 
     def _facts(self) -> Record:
         length = _FRAME.unpack(os.pread(self._fd, _HEADER, len(MAGIC)))[1]
-        frame = _parse(bytearray(os.pread(self._fd, _HEADER + min(length, _MAX_DATA), len(MAGIC))), 0)
+        frame = _parse(os.pread(self._fd, _HEADER + min(length, _MAX_DATA), len(MAGIC)), 0)
         if not isinstance(frame, tuple) or frame[1].kind != RecordKind.OPENED:
             raise StoreError(f"{self.path} does not begin with the facts of its session")
         return frame[1]
@@ -316,38 +317,64 @@ class JournalTail:
 
     def frames(self) -> Iterator[tuple[int, Record]]:
         """Like `read`, with each record's ring position (-1 for damage)."""
+        for found in self._chunks():
+            yield from found
+
+    def batches(self) -> Iterator[list[Record]]:
+        """Like `read`, in batches that are worth being decoded at once, and bounded in memory."""
+        batch: list[Record] = []
+        begins = self.offset
+        for found in self._chunks():
+            batch += [record for _, record in found]
+            if self.offset - begins >= _BATCH_BYTES:
+                yield batch
+                batch, begins = [], self.offset
+        yield batch
+
+    def _chunks(self) -> Iterator[list[tuple[int, Record]]]:
+        """The frames of one read after the other."""
         if self.offset == 0:
             self._check_magic()
-        buffer = bytearray()
+        data = b""
         while self.offset:
-            chunk = os.pread(self._fd, _READ, self.offset + len(buffer))
-            buffer += chunk
-            used = 0
-            while (found := self._next(buffer, used, at_end=not chunk)) is not None:
-                follows = self.last_position >= 0 and self.offset + used == len(MAGIC)
-                position, record, used = found
-                if position > self.last_position or position < 0:
-                    self.last_position = max(self.last_position, position)
-                    lacks = follows and position >= 0
-                    yield position, _gap(0, "journal incomplete", record.at_ns) if lacks else record
+            chunk = os.pread(self._fd, _READ, self.offset + len(data))
+            data += chunk
+            found, used = self._whole(data, at_end=not chunk)
+            yield found
             self.offset += used
-            del buffer[:used]
+            data = data[used:]
             if not chunk:
                 return
 
-    def _next(self, buffer: bytearray, start: int, *, at_end: bool) -> tuple[int, Record, int] | None:
+    def _whole(self, data: bytes, *, at_end: bool) -> tuple[list[tuple[int, Record]], int]:
+        """The new frames at the start of some bytes, and how many bytes all whole ones take."""
+        found: list[tuple[int, Record]] = []
+        used = 0
+        while (frame := self._next(data, used, at_end=at_end)) is not None:
+            position, record, end = frame
+            if position > self.last_position or position < 0:
+                follows = self.last_position >= 0 and self.offset + used == len(MAGIC)
+                if position >= 0:
+                    self.last_position = position
+                    if follows:
+                        record = _gap(0, "journal incomplete", record.at_ns)
+                found.append((position, record))
+            used = end
+        return found, used
+
+    def _next(self, data: bytes, start: int, *, at_end: bool) -> tuple[int, Record, int] | None:
         """The next frame, past damage if need be.
 
         A frame that ends beyond the file is still being written, or torn by a kill; only in a finished file can its
         length be wrong (`salvage`).
         """
-        frame = _parse(buffer, start)
+        frame = _parse(data, start)
         if isinstance(frame, tuple):
             return frame
         if frame == _INCOMPLETE and not (self._salvage and at_end):
             return None
-        for later in range(start + 1, len(buffer) - _HEADER + 1):
-            whole = _parse(buffer, later)
+        for later in range(start + 1, len(data) - _HEADER + 1):
+            whole = _parse(data, later)
             if isinstance(whole, tuple):
                 return -1, _gap(later - start, "journal damaged", whole[1].at_ns), later
         return None
@@ -362,25 +389,26 @@ def _gap(size: int, reason: str, at_ns: int) -> Record:
     return Record(RecordKind.GAP, at_ns, msgspec.json.encode(facts))
 
 
+_FIRST_KIND: Final = int(RecordKind.OPENED)  # comparing with an enum's member takes as long as the checksum
+_LAST_KIND: Final = int(RecordKind.CLOSED)
 _INCOMPLETE: Final = "incomplete"
 _DAMAGED: Final = "damaged"
 
 
-def _parse(buffer: bytearray, start: int) -> tuple[int, Record, int] | str:
+def _parse(data: bytes, start: int) -> tuple[int, Record, int] | str:
     """The frame at `start` as (position, record, end), or why there is none."""
-    if start + _HEADER > len(buffer):
+    begin = start + _HEADER
+    if begin > len(data):
         return _INCOMPLETE
-    crc, length, position, at_ns, kind = _FRAME.unpack_from(buffer, start)
-    if length > _MAX_DATA or not RecordKind.OPENED <= kind <= RecordKind.CLOSED:
+    crc, length, position, at_ns, kind = _FRAME.unpack_from(data, start)
+    if length > _MAX_DATA or not _FIRST_KIND <= kind <= _LAST_KIND:
         return _DAMAGED
-    end = start + _HEADER + length
-    if end > len(buffer):
+    end = begin + length
+    if end > len(data):
         return _INCOMPLETE
-    with memoryview(buffer) as view:
-        if crc32(view[start + 4 : end]) != crc:
-            return _DAMAGED
-        data = bytes(view[start + _HEADER : end])
-    return position, Record(kind, at_ns, data), end
+    if crc32(memoryview(data)[start + 4 : end]) != crc:
+        return _DAMAGED
+    return position, Record(kind, at_ns, data[begin:end]), end
 
 
 def read_journal(path: Path) -> Iterator[Record]:

@@ -23,6 +23,9 @@ from recorder.store.keys import keyring
 # ruff: noqa: S608
 
 _SESSION = "session_id"
+_WORTHWHILE = frozenset({"column_lifetime", "filter_pushdown", "unused_columns"})
+"""Optimizers that cost less than they save, however few events there are."""
+
 FEW_EVENTS = 50_000
 """Up to so many, models are made without optimizing their queries, and those without rows not at all."""
 
@@ -161,8 +164,8 @@ def _database(process: int, threads: int | None, spill: bool) -> duckdb.DuckDBPy
 def _hasty_database(process: int, spill: bool) -> duckdb.DuckDBPyConnection:  # noqa: ARG001 (as in `_database`)
     """The same for few events: planning the models takes longer than running them, and optimizing a third of that."""
     database = _new_database({"threads": 1}, spill=spill)
-    optimizers = ",".join(str(name) for (name,) in database.execute("FROM duckdb_optimizers()").fetchall())
-    database.execute(f"SET disabled_optimizers = '{optimizers}'")
+    known = (str(name) for (name,) in database.execute("FROM duckdb_optimizers()").fetchall())
+    database.execute(f"SET disabled_optimizers = '{','.join(name for name in known if name not in _WORTHWHILE)}'")
     return database
 
 
