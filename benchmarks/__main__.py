@@ -12,7 +12,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks import faults, machine, memory, scale, storage, workloads
+from benchmarks import faults, machine, memory, scale, storage, timetravel, workloads
 from benchmarks.bench import Bench
 from benchmarks.build import default_cache, mitmdump, prepare
 from benchmarks.candidates import DEFAULT_PEERS, PEERS
@@ -31,7 +31,7 @@ def _arguments() -> argparse.Namespace:
         "parts",
         nargs="*",
         metavar="PART",
-        help=f"what to measure: {', '.join(_PARTS)}, or all of these (default); or storage or scale, by itself",
+        help=f"what to measure: {', '.join(_PARTS)}, or all of these (default); or storage, scale or timetravel, by itself",
     )
     parser.add_argument("--rounds", type=int, default=3, help="of each case; figures are their medians (default 3)")
     parser.add_argument("--quick", action="store_true", help="one round of short windows: does it all work?")
@@ -121,6 +121,9 @@ def main() -> int:
     arguments = _arguments()
     if arguments.parts == ["scale"]:
         return 0 if scale.run(Console(), sizes=scale.SIZES[:1] if arguments.quick else scale.SIZES) else 1
+    if arguments.parts == ["timetravel"]:
+        positions, share = (20, 0.05) if arguments.quick else (300, 1.0)
+        return 0 if timetravel.run(Console(), positions=positions, share=share) else 1
     if arguments.parts == ["storage"]:
         return 0 if storage.run(Console(), minutes=1 if arguments.quick else 10) else 1
     console = Console(stderr=True)
