@@ -55,4 +55,4 @@ def files(
         output.note("no file counts")
     encrypted = sum(bool(file.key_id) for file in found)
     if encrypted:
-        output.note(f"{encrypted:,} of {len(found):,} are encrypted: only the recorder reads them")
+        output.note(f"{encrypted:,} of {len(found):,} are encrypted")
