@@ -31,7 +31,7 @@ def _arguments() -> argparse.Namespace:
         "parts",
         nargs="*",
         metavar="PART",
-        help=f"what to measure: {', '.join(_PARTS)}, or all of these (default); or storage, scale or timetravel, by itself",
+        help=f"what to measure: {', '.join(_PARTS)}, or all of these; or, by itself, storage, scale or timetravel",
     )
     parser.add_argument("--rounds", type=int, default=3, help="of each case; figures are their medians (default 3)")
     parser.add_argument("--quick", action="store_true", help="one round of short windows: does it all work?")

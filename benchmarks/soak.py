@@ -126,7 +126,9 @@ def run(options: argparse.Namespace, console: Console) -> Report:
         BenchmarkError: something is missing, or a process did not start.
     """
     began = time.monotonic()
-    report = Report(command=machine.command_line(), machine=machine.facts(), seed=options.seed)
+    report = Report(
+        command=" ".join(["python -m benchmarks.soak", *sys.argv[1:]]), machine=machine.facts(), seed=options.seed
+    )
     raise_file_limit()
     logging.getLogger("recorder").setLevel(logging.CRITICAL)  # thousands are ended as lost: that is what is tried
     bench = Bench(prepare(options.cache), say=lambda _: None)
