@@ -37,6 +37,10 @@ DANGEROUS_IN_JSON: Final = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066
 """Legal in JSON as they are, but read by some terminals as commands."""
 
 
+FORMULA: Final = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
+SIGNED_NUMBER: Final = re.compile(r"[+-]?\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?")
+
+
 def printable(text: str) -> str:
     r"""Text that cannot command a terminal: control, bidirectional and other invisible characters are spelled out.
 
@@ -178,6 +182,15 @@ def print_json(rows: Iterable[object]) -> None:
         write(("[\n" if first else ",\n") + to_json(row))
         first = False
     write("[]\n" if first else "\n]\n")
+
+
+def csv_text(text: str) -> str:
+    """A text for a cell of CSV, with a `'` before it where a spreadsheet would take it for a formula.
+
+    Recorded text is anybody's, and spreadsheets run what begins like this (OWASP, "CSV Injection"). What programs read
+    exactly is JSON.
+    """
+    return f"'{text}" if FORMULA.match(text) and not SIGNED_NUMBER.fullmatch(text) else text
 
 
 def print_object(value: object) -> None:

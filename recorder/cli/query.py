@@ -71,16 +71,16 @@ def query(
 
 def _print_csv(frame: pl.DataFrame) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(frame.columns)
+    writer.writerow(map(output.csv_text, frame.columns))
     for row in frame.iter_rows():
         writer.writerow(_csv_cell(value) for value in row)
 
 
 def _csv_cell(value: object) -> object:
-    """Numbers and text as they are, the rest as JSON has it; on a terminal, text may not command it."""
+    """Numbers as they are, text as `csv_text` has it, the rest as JSON; on a terminal, text may not command it."""
     if value is None or isinstance(value, bool | int | float):
         return "" if value is None else output.to_json(value)
-    text = value if isinstance(value, str) else output.to_json(value).strip('"')
+    text = output.csv_text(value if isinstance(value, str) else output.to_json(value).strip('"'))
     return output.printable(text) if sys.stdout.isatty() else text
 
 

@@ -111,7 +111,7 @@ def print_csv(headings: list[str], rows: list[tuple[Any, ...]]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(headings)
     for row in rows:
-        writer.writerow("" if value is None else value for value in row)
+        writer.writerow(output.csv_text(value) if isinstance(value, str) else value for value in row)
 
 
 def _print_table(

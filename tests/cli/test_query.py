@@ -25,6 +25,13 @@ def test_a_table(run: Run) -> None:
     ]
 
 
+@pytest.mark.parametrize("sql", ["SELECT * FROM sesions", "SELECT modle FROM sessions"])
+def test_misspelt_names_lead_to_the_list_of_names(run: Run, sql: str) -> None:
+    failed = run("query", sql).exception
+    assert isinstance(failed, QueryError)
+    assert failed.hint == "`recorder query --schema` lists the views and their columns."
+
+
 def test_json_and_csv(run: Run) -> None:
     assert json.loads(run("query", BY_DIRECTION, "--json").stdout)[0] == {"direction": "client", "n": 51}
     assert run("query", BY_DIRECTION, "--csv").stdout == "direction,n\nclient,51\nrecorder,2\nserver,16\n"
@@ -38,6 +45,18 @@ def test_values_of_all_kinds(run: Run) -> None:
     assert row == {"a": None, "b": 1.5, "c": 'x,"y', "d": "2026-01-02T03:04:05", "e": [1, 2], "f": True}
     rows = list(csv.reader(io.StringIO(run("query", sql, "--csv").stdout)))
     assert rows[1] == ["", "1.5", 'x,"y', "2026-01-02T03:04:05", "[1,2]", "true"]
+
+
+def test_no_text_in_csv_is_a_formula(run: Run) -> None:
+    texts = ['=cmd|"/C calc"!A0', "+1+1", "-2+3", "@SUM(1)", "\tx", " =1", "-5", "+1.5e3", "a=b", "\uff1d1", ""]
+    values = ", ".join("('" + text + "')" for text in texts)
+    sql = f'SELECT t AS "=t", -5 AS n FROM (VALUES {values}) v(t)'
+    rows = list(csv.reader(io.StringIO(run("query", sql, "--csv").stdout)))
+    assert rows[0] == ["'=t", "n"]
+    safe = {"-5", "+1.5e3", "a=b", ""}
+    assert [row[0] for row in rows[1:]] == [text if text in safe else f"'{text}" for text in texts]
+    assert {row[1] for row in rows[1:]} == {"-5"}
+    assert [row["=t"] for row in json.loads(run("query", sql, "--json").stdout)] == texts
 
 
 def test_sums_and_decimals_are_numbers(run: Run) -> None:
