@@ -13,7 +13,7 @@ import hmac
 import html
 from http.cookies import CookieError, SimpleCookie
 from typing import Final
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -105,8 +105,8 @@ class AccessControl:
         if self.token is None or "token" not in request.query_params or not errors.wants_html(request):
             return None
         rest = [(key, value) for key, value in parse_qsl(request.url.query, keep_blank_values=True) if key != "token"]
-        # One leading slash, and escapes as they came: "//host/", "/\\host/" or "/TAB/host/" would lead to another site.
-        target = "/" + quote(request.url.path.lstrip("/")) + ("?" + urlencode(rest) if rest else "")
+        # One leading slash: "//host/" would lead to another site.
+        target = "/" + request.url.path.lstrip("/") + ("?" + urlencode(rest) if rest else "")
         page = f'<!doctype html><title>…</title><meta http-equiv="refresh" content="0; url={html.escape(target)}">'
         answer = Response(page, media_type="text/html", headers={"Cache-Control": "no-store"})
         secure = request.url.scheme == "https"
