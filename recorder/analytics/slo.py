@@ -121,7 +121,9 @@ class SloFileError(RecorderError):
     exit_code = 2
 
     def __init__(self, path: str, problem: str) -> None:
-        super().__init__(f"{path}: {problem}", hint="See docs/slo.md for what the file holds.")
+        super().__init__(
+            f"{path}: {problem}", hint="docs/slo.md has an example; --file or RECORDER_SLO names another file."
+        )
         self.path = path
         self.problem = problem
 

@@ -146,7 +146,7 @@ def _print(found: Sequence[dict[str, Any]], *, one: bool) -> None:
     for row in found[:MANY]:
         head = Text.assemble((row["severity"], STYLES[row["severity"]]), "  ", (row["title"], "bold"))
         output.print_block(head if one else head.append(f"  {row['session_id']}", "dim"))
-        places = ", ".join(f"{position:,}" for position in (row["positions"] or [])[:8])
+        places = ", ".join(f"{position:,}" for position in list(dict.fromkeys(row["positions"] or []))[:8])
         output.print_line(f"  {output.printable(row['message'])}" + (f" (position {places})" if places else ""))
         output.print_block(Text(f"  → {row['advice']}", "dim"))
     counts = Counter(row["severity"] for row in found)

@@ -92,7 +92,8 @@ def otel(
         from recorder.pipeline import traces
     except ModuleNotFoundError as error:
         raise UsageError(
-            f"{error.name} is not installed", hint="pip install 'realtime-recorder[otel]' brings what sends traces."
+            f"{error.name} is not installed",
+            hint="pip install '.[otel]' in the recorder's folder brings what sends traces.",
         ) from error
 
     target = traces.exporter(endpoint, dict(_header(text) for text in header or ()))

@@ -81,7 +81,7 @@ def with_development_certificate(config: WorkerConfig) -> WorkerConfig:
     except ModuleNotFoundError:
         raise UsageError(
             "--tls-self-signed needs the package cryptography",
-            hint="pip install 'realtime-recorder[tls]', or bring a certificate with --tls-cert.",
+            hint="pip install '.[tls]' in the recorder's folder, or bring a certificate with --tls-cert.",
         ) from None
     made = development_certificate(Path(config.data_dir), datetime.now(UTC))
     for line in _TRUST:

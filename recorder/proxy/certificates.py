@@ -1,7 +1,7 @@
 """A development certificate for this machine: an authority that is forgotten as soon as it has signed one certificate.
 
 Whoever trusts the authority therefore trusts that one certificate, and nothing that could be signed later. Importing
-this module needs `cryptography`, which only the extra `realtime-recorder[tls]` installs.
+this module needs `cryptography`, which only the extra `tls` installs.
 """
 
 from __future__ import annotations

@@ -68,7 +68,9 @@ def resolve(text: str) -> Path:
     try:
         import obstore  # noqa: F401, PLC0415 - optional; said here rather than in the middle of something
     except ModuleNotFoundError:
-        raise UsageError(f"{url} needs the package obstore", hint="pip install 'realtime-recorder[objects]'") from None
+        raise UsageError(
+            f"{url} needs the package obstore", hint="pip install '.[objects]' in the recorder's folder brings it."
+        ) from None
     data_dir = cache_directory() / hashlib.sha256(url.encode()).hexdigest()[:_DIGITS]
     layout.create(data_dir)
     marker = data_dir / _MARKER

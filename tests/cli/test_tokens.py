@@ -140,4 +140,4 @@ def test_without_cryptography_the_extra_is_named(tmp_path: Path, monkeypatch: py
     monkeypatch.setitem(sys.modules, "recorder.proxy.certificates", None)
     failed = failure("proxy", "--tls-self-signed", "--data", str(tmp_path / "data"))
     assert failed.message == "--tls-self-signed needs the package cryptography"
-    assert "realtime-recorder[tls]" in failed.hint
+    assert "pip install '.[tls]'" in failed.hint

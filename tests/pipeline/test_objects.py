@@ -391,7 +391,7 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "obstore", None)
     with pytest.raises(UsageError) as error:
         resolve("s3://bucket/x")
-    assert "realtime-recorder[objects]" in error.value.hint
+    assert "pip install '.[objects]'" in error.value.hint
 
 
 def test_directories_are_no_workspaces(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from recorder.analytics.sandbox import objection
 from recorder.errors import QueryError, UnreadableFileError
 
 _MISSING = "No such file or directory"
+_NAMES = "`recorder query --schema` lists the views and their columns."
 
 
 def locked_down(config: dict[str, Any], directories: Sequence[Path]) -> duckdb.DuckDBPyConnection:
@@ -103,7 +104,8 @@ def errors() -> Iterator[None]:
         raise UnreadableFileError(cleaned(str(error)), hint="`recorder verify` checks a store.") from error
     except duckdb.Error as error:
         kind = UnreadableFileError if _MISSING in str(error) else QueryError  # Arrow's errors come as they are
-        raise kind(cleaned(str(error))) from error
+        unknown = isinstance(error, duckdb.CatalogException | duckdb.BinderException)
+        raise kind(cleaned(str(error)), hint=_NAMES if unknown else "") from error
 
 
 def cleaned(message: str) -> str:
