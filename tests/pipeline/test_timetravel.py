@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from recorder.errors import SessionNotFoundError
+from recorder.pipeline import timetravel
 from recorder.pipeline.catalog import Catalog
 from recorder.pipeline.seal import seal_all
 from recorder.pipeline.timetravel import conversation_at
@@ -44,3 +46,27 @@ def test_no_session_is_an_error(data_dir: Path, new_journal: Callable[..., Journ
     new_journal().turn().closed()
     with Catalog(data_dir) as catalog, pytest.raises(SessionNotFoundError):
         conversation_at(catalog, "no such", 1)
+
+
+@pytest.mark.parametrize("strange", [{}, {"delta": 7}, {"delta": None}, {"delta": "x", "content_index": 1}])
+def test_text_by_the_run_is_text_word_by_word(
+    data_dir: Path, new_journal: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch, strange: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(timetravel, "_MANY_PIECES", 1)
+    journal = new_journal()
+    where = {"type": "response.output_text.delta", "response_id": "r", "item_id": "a", "content_index": 0}
+    other = {**where, "type": "response.output_audio_transcript.delta", "item_id": "b"}
+    for message in (
+        *({**where, "delta": text} for text in ("Good ", 'mor"ning', " \u00fcber\\all")),
+        *({**other, "delta": text} for text in ("one ", "two ")),
+        *({**where, "delta": "a"}, {**where, **strange}, {**where, "delta": "b"}),
+        {**where, "type": "response.output_text.done", "text": "All."},
+        {**where, "delta": "late"},
+    ):
+        journal.server(message)
+    journal.closed()
+    seal_all(data_dir)
+    with Catalog(data_dir) as catalog:
+        events = catalog.recorded_events(journal.session_id)
+        for position in range(len(events)):
+            assert conversation_at(catalog, journal.session_id, position) == project(events, position)
