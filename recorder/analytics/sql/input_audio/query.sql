@@ -8,7 +8,8 @@ SELECT
   direction = 'client' AS is_append,
   type IN ('input_audio_buffer.committed', 'input_audio_buffer.cleared') AS empties,
   CASE WHEN direction = 'client' THEN audio_ms END AS audio_ms,
-  sum(CASE WHEN direction = 'client' THEN audio_ms END) OVER (PARTITION BY session_id ORDER BY position) AS end_ms
+  sum(CASE WHEN direction = 'client' THEN audio_ms END) OVER (
+    PARTITION BY session_id ORDER BY position ROWS UNBOUNDED PRECEDING) AS end_ms
 FROM events
 WHERE (direction = 'client' AND audio_ms > 0
     AND type IN ('input_audio_buffer.append', 'session.input_audio_buffer.append'))

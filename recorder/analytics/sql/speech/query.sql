@@ -70,14 +70,29 @@ voices AS (
 ),
 -- Both ends in one search of the appends: the voice starts in the one that goes past that millisecond, and ends in the
 -- one that reaches it. (A nanosecond more turns "past" into "reaches".)
+wanted AS (
+  SELECT session_id, first_position, false AS is_end, voice_start_ms + 1e-6 AS ms FROM voices
+  UNION ALL
+  SELECT session_id, first_position, true, voice_end_ms FROM voices
+),
+-- An append of up to 50 ms that reaches a millisecond ends in the same tenth of a second or the next: of the many appends
+-- few have to be searched.
+tenths AS (
+  SELECT DISTINCT session_id, CAST(floor(ms / 100) AS BIGINT) + unnest([0, 1]) AS tenth FROM wanted
+),
+near AS (
+  SELECT appends.session_id, appends.position, appends.at_ns, appends.end_ms
+  FROM input_audio AS appends
+  SEMI JOIN tenths
+    ON tenths.session_id = appends.session_id AND tenths.tenth = CAST(floor(appends.end_ms / 100) AS BIGINT)
+  WHERE appends.is_append AND appends.audio_ms <= 50
+  UNION ALL
+  SELECT session_id, position, at_ns, end_ms FROM input_audio WHERE is_append AND audio_ms > 50
+),
 carried AS (
   SELECT wanted.session_id, wanted.first_position, wanted.is_end, carrier.at_ns, carrier.position
-  FROM (
-    SELECT session_id, first_position, false AS is_end, voice_start_ms + 1e-6 AS ms FROM voices
-    UNION ALL
-    SELECT session_id, first_position, true, voice_end_ms FROM voices
-  ) AS wanted
-  ASOF JOIN (FROM input_audio WHERE is_append) AS carrier
+  FROM wanted
+  ASOF JOIN near AS carrier
     ON carrier.session_id = wanted.session_id AND carrier.end_ms >= wanted.ms
 ),
 carriers AS (

@@ -15,10 +15,15 @@ SELECT
   parsed.type AS wire_type,
   event_types.name IS NOT NULL AS known,
   nullif(parsed.event_id, '') AS event_id,
-  coalesce(nullif(parsed.response_id, ''), parsed.body ->> '$.response.id') AS response_id,
-  coalesce(nullif(parsed.item_id, ''), parsed.body ->> '$.item.id') AS item_id,
-  coalesce(nullif(parsed.call_id, ''), parsed.body ->> '$.item.call_id') AS call_id,
-  coalesce(nullif(parsed.previous_item_id, ''), parsed.body ->> '$.previous_item_id') AS previous_item_id,
+  -- A look at the text spares most messages, deltas above all, a look into the JSON.
+  coalesce(nullif(parsed.response_id, ''), CASE WHEN contains(parsed.payload, '"response"')
+    THEN parsed.body ->> '$.response.id' END) AS response_id,
+  coalesce(nullif(parsed.item_id, ''), CASE WHEN contains(parsed.payload, '"item"')
+    THEN parsed.body ->> '$.item.id' END) AS item_id,
+  coalesce(nullif(parsed.call_id, ''), CASE WHEN contains(parsed.payload, '"item"')
+    THEN parsed.body ->> '$.item.call_id' END) AS call_id,
+  coalesce(nullif(parsed.previous_item_id, ''), CASE WHEN contains(parsed.payload, '"previous_item_id"')
+    THEN parsed.body ->> '$.previous_item_id' END) AS previous_item_id,
   parsed.output_index,
   parsed.content_index,
   parsed.audio_ms,
