@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from recorder.errors import RecorderError
+from recorder.store.ring import check_directory, claim_directory
 
 _NAME: Final = "supervisor.sock"
 _MAX_SOCKETS: Final = 64
@@ -46,7 +47,7 @@ class HandOver:
         self._path = ring_dir / _NAME
         self._sockets = sockets
         self._on_ready = on_ready
-        ring_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        claim_directory(ring_dir)
         self._path.unlink(missing_ok=True)  # of a supervisor that was killed, or that handed over to us
         self._server = socket.socket(socket.AF_UNIX)
         self._server.bind(str(self._path))
@@ -84,9 +85,11 @@ class TakeOver:
 
     Raises:
         TakeOverError: nobody answers.
+        StoreError: the directory is somebody else's.
     """
 
     def __init__(self, ring_dir: Path) -> None:
+        check_directory(ring_dir)
         self._connection = socket.socket(socket.AF_UNIX)
         self._connection.settimeout(_PATIENCE_SECONDS)
         try:

@@ -13,10 +13,12 @@ end is too near, the rest is skipped. Head is stored, as one aligned 8-byte word
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import mmap
 import os
+import stat
 import struct
 import sys
 import time
@@ -45,6 +47,7 @@ _TAIL_WORD: Final = 16
 _HELD_BACK_WORD: Final = 24  # written by the reader: nonzero while it takes no more
 _TAKEN_WORD: Final = 32  # written by the reader: what is before it is taken, and is being wiped until the tail is there
 _ZEROS: Final = bytes(1 << 20)
+_OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 class RingRecord(msgspec.Struct, gc=False):
@@ -77,6 +80,30 @@ def ring_directory(data_dir: Path, base: Path | None = None) -> Path:
         return data_dir / "ring"
     digest = hashlib.sha256(os.fsencode(os.path.realpath(data_dir))).hexdigest()[:16]
     return shared / f"recorder-{os.getuid()}-{digest}"
+
+
+def claim_directory(directory: Path) -> None:
+    """Make a directory of rings, or make sure that the one there is ours.
+
+    Raises:
+        StoreError: it is not, see `check_directory`.
+    """
+    with contextlib.suppress(FileExistsError):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    check_directory(directory)
+
+
+def check_directory(directory: Path) -> None:
+    """Make sure that a directory of rings, if there is one, is ours: in /dev/shm everybody can make it first.
+
+    Raises:
+        StoreError: it is somebody else's, a link, or others may write in it.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        found = directory.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & _OTHERS_WRITE:
+            hint = "Remove it, or name another tmpfs with --ring-dir."
+            raise StoreError(f"{directory} is not a directory of this user's alone", hint=hint)
 
 
 class RingState(NamedTuple):
@@ -144,7 +171,7 @@ class RingWriter:
 
     def __init__(self, directory: Path, capacity: int = DEFAULT_BYTES) -> None:
         capacity = -(-capacity // PAGE) * PAGE
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        claim_directory(directory)
         self.name = f"{time.time_ns():x}-{os.getpid()}"
         self.path = directory / (self.name + SUFFIX)
         hidden = directory / f".{self.name}"

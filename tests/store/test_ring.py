@@ -152,3 +152,26 @@ def test_a_reader_killed_while_it_wipes_loses_nothing(tmp_path: Path) -> None:
         assert [bytes(record.data) for record in records] == [b"not taken"]
         del records
         assert writer.used_bytes() == 40
+
+
+@pytest.mark.parametrize("trap", ["link", "open", "file"])
+def test_a_directory_that_somebody_else_made_is_not_used(tmp_path: Path, trap: str) -> None:
+    """In /dev/shm everybody can make one of its name first."""
+    place = tmp_path / "ring"
+    if trap == "file":
+        place.write_bytes(b"")
+    elif trap == "link":
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        place.symlink_to(tmp_path / "elsewhere")
+    else:
+        place.mkdir()
+        place.chmod(0o777)
+    with pytest.raises(StoreError, match="not a directory of this user's alone"):
+        RingWriter(place, 1 << 16)
+
+
+def test_a_directory_of_another_owner_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ring").mkdir(mode=0o700)
+    monkeypatch.setattr("os.geteuid", lambda: 12345)
+    with pytest.raises(StoreError, match="not a directory of this user's alone"):
+        RingWriter(tmp_path / "ring", 1 << 16)
