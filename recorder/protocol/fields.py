@@ -18,6 +18,8 @@ from recorder.protocol.json_scan import scalars, string_value
 _NO_VALUE: Final = msgspec.Raw(b"")
 _MAX_INDEX: Final = 2**31 - 1
 _MAX_ID_DIGITS: Final = 32
+_MAX_OBJECT_BYTES: Final = 4 << 20
+"""Of texts that objects are made of: empty lists take thirty times their text, and 64 MiB of those no process stands."""
 
 
 class Holder(msgspec.Struct, gc=False):
@@ -73,7 +75,9 @@ def read_fields(text: bytes) -> Fields:
 
 
 def read_object(text: bytes) -> dict[str, Any]:
-    """A message as a dict: for those few whose content matters to the decode. Empty when it is no JSON object."""
+    """A message as a dict: for those few whose content matters to the decode. Empty when it is none, or huge."""
+    if len(text) > _MAX_OBJECT_BYTES:
+        return {}
     try:
         value = json.loads(text.decode("utf-8", "replace").removeprefix("\ufeff"), parse_int=_integer, strict=False)
     except ValueError:

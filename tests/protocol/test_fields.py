@@ -131,3 +131,10 @@ def test_any_object_gives_storable_values(message: dict[str, object], ascii_only
 def test_any_bytes_can_be_read(text: bytes) -> None:
     read_fields(text)
     assert isinstance(read_object(text), dict)
+
+
+def test_of_a_huge_message_no_object_is_made() -> None:
+    small, huge = (b'{"type":"session.update","a":[' + b"[]," * n + b"0]}" for n in (10, 2_000_000))
+    assert read_object(small)["type"] == "session.update"
+    assert read_object(huge) == {}
+    assert read_fields(huge).type == "session.update"
