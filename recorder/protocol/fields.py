@@ -19,7 +19,7 @@ _NO_VALUE: Final = msgspec.Raw(b"")
 _MAX_INDEX: Final = 2**31 - 1
 _MAX_ID_DIGITS: Final = 32
 _MAX_OBJECT_BYTES: Final = 4 << 20
-"""Of texts that objects are made of: empty lists take thirty times their text, and 64 MiB of those no process stands."""
+"""Of texts that objects are made of: empty lists take thirty times their text, and of 64 MiB that is too much."""
 
 
 class Holder(msgspec.Struct, gc=False):
