@@ -12,7 +12,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks import faults, machine, memory, scale, storage, timetravel, workloads
+from benchmarks import faults, machine, memory, models, scale, storage, timetravel, workloads
 from benchmarks.bench import Bench
 from benchmarks.build import default_cache, mitmdump, prepare
 from benchmarks.candidates import DEFAULT_PEERS, PEERS
@@ -31,7 +31,7 @@ def _arguments() -> argparse.Namespace:
         "parts",
         nargs="*",
         metavar="PART",
-        help=f"what to measure: {', '.join(_PARTS)}, or all of these; or, by itself, storage, scale or timetravel",
+        help=f"what to measure: {', '.join(_PARTS)}, or all of these; or one of storage, scale, timetravel, models",
     )
     parser.add_argument("--rounds", type=int, default=3, help="of each case; figures are their medians (default 3)")
     parser.add_argument("--quick", action="store_true", help="one round of short windows: does it all work?")
@@ -116,16 +116,27 @@ def _run(
             report.faults = faults.run(bench, advance=advance)
 
 
+def _alone(parts: list[str], *, quick: bool) -> bool | None:
+    """Measure a part that stands by itself: whether its goal is reached. None if it is none of them."""
+    console = Console()
+    if parts == ["scale"]:
+        return scale.run(console, sizes=scale.SIZES[:1] if quick else scale.SIZES)
+    if parts == ["timetravel"]:
+        positions, share = (20, 0.05) if quick else (300, 1.0)
+        return timetravel.run(console, positions=positions, share=share)
+    if parts == ["models"]:
+        return models.run(console, count=models.EVENTS // 10 if quick else models.EVENTS)
+    if parts == ["storage"]:
+        return storage.run(console, minutes=1 if quick else 10)
+    return None
+
+
 def main() -> int:
     """Measure, print, write. Returns the exit code."""
     arguments = _arguments()
-    if arguments.parts == ["scale"]:
-        return 0 if scale.run(Console(), sizes=scale.SIZES[:1] if arguments.quick else scale.SIZES) else 1
-    if arguments.parts == ["timetravel"]:
-        positions, share = (20, 0.05) if arguments.quick else (300, 1.0)
-        return 0 if timetravel.run(Console(), positions=positions, share=share) else 1
-    if arguments.parts == ["storage"]:
-        return 0 if storage.run(Console(), minutes=1 if arguments.quick else 10) else 1
+    reached = _alone(arguments.parts, quick=arguments.quick)
+    if reached is not None:
+        return 0 if reached else 1
     console = Console(stderr=True)
     try:
         if arguments.sources:
