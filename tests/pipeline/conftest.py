@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
@@ -21,7 +21,13 @@ MILLISECOND = 1_000_000
 
 
 class Journal:
-    """Writes one session's journal, a record at a time."""
+    """Writes one session's journal, a record at a time.
+
+    Attributes:
+        unfinished: those that nobody has closed.
+    """
+
+    unfinished: ClassVar[list[Journal]] = []
 
     def __init__(self, data_dir: Path, number: int = 1, opened_at_ns: int = OPENED_AT_NS) -> None:
         layout.create(data_dir)
@@ -29,6 +35,7 @@ class Journal:
         self.session_id = f"019c1410-7c00-7000-8000-{number:012x}"
         self.at_ns = 1_000 * MILLISECOND
         self._writer = JournalWriter(data_dir, self.session_id)
+        self.unfinished.append(self)
         self._position = 0
         facts = {
             "session_id": self.session_id, "source": "proxy", "opened_at": "2026-01-31T12:00:00Z",
@@ -77,8 +84,18 @@ class Journal:
             "client_bytes": 1, "server_bytes": 2,
         }  # fmt: skip
         self.record(RecordKind.CLOSED, msgspec.json.encode(facts))
+        return self.finish()
+
+    def finish(self) -> Journal:
+        """Hand it to the sealer, whether its end is in or not."""
         self._writer.close(finished=True)
+        self.unfinished.remove(self)
         return self
+
+    def leave(self) -> None:
+        """Let go of the file as it is, as a recorder process does that ends."""
+        self._writer.close(finished=False)
+        self.unfinished.remove(self)
 
     def turn(self) -> Journal:
         """A whole small session, with audio, binary and odd messages; not closed yet."""
@@ -99,6 +116,14 @@ class Journal:
 
 def _text(message: dict[str, Any] | bytes) -> bytes:
     return message if isinstance(message, bytes) else msgspec.json.encode(message)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_open() -> Iterator[None]:
+    """Tests leave sessions running; their files are not to be left open."""
+    yield
+    for journal in list(Journal.unfinished):
+        journal.leave()
 
 
 @pytest.fixture

@@ -309,7 +309,7 @@ def test_a_session_whose_end_is_missing_is_sealed_too(data_dir: Path, new_journa
     journal = new_journal().accepted()
     journal.client({"type": "response.create"})
     journal.record(RecordKind.GAP, b'{"direction":"server","bytes":12,"reason":"ring full"}')
-    journal._writer.close(finished=True)
+    journal.finish()
 
     seal_journal(data_dir, journal.file)
 
