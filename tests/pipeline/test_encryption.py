@@ -324,10 +324,13 @@ def test_where_a_running_session_goes_on_is_encrypted(data_dir: Path, use: Use) 
     assert list(verify(data_dir)) == []
 
 
-def test_a_reader_goes_on_while_files_are_sealed_and_replaced(data_dir: Path, record: Record, use: Use) -> None:
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_reader_goes_on_while_files_are_sealed_and_replaced(
+    keep: bool, data_dir: Path, record: Record, use: Use
+) -> None:
     use(ONE)
     layout.create(data_dir)
-    with Catalog(data_dir) as catalog:
+    with Catalog(data_dir, keep=keep) as catalog:
         for number in (1, 2, 3):
             record(number)
             catalog.refresh()
@@ -339,6 +342,24 @@ def test_a_reader_goes_on_while_files_are_sealed_and_replaced(data_dir: Path, re
         erase(data_dir, [record(4)])
         catalog.refresh()
         assert catalog.query("SELECT count(*) AS n FROM sessions").item() == 3
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_reader_that_lacks_a_new_key_says_so_and_shows_what_it_has(
+    keep: bool, data_dir: Path, record: Record, use: Use
+) -> None:
+    record(1)
+    with Catalog(data_dir, keep=keep) as catalog:
+        use(ONE)
+        record(2)
+        use()
+        for _ in range(2):
+            with pytest.raises(EncryptionKeyError, match="is encrypted with the key"):
+                catalog.refresh()
+            assert catalog.query("SELECT count(*) AS n FROM sessions").item() == 1
+        use(ONE)
+        catalog.refresh()
+        assert catalog.query("SELECT count(*) AS n FROM sessions").item() == 2
 
 
 def test_queries_of_users_see_no_key_and_no_more_than_the_views(data_dir: Path, record: Record, use: Use) -> None:
