@@ -70,17 +70,12 @@ def key_ids(data_dir: Path) -> set[str]:
     return {file.key_id for manifest in listed(data_dir).counting for file in manifest.files}
 
 
-def rows(data_dir: Path) -> dict[str, tuple[list[str], list[tuple[Any, ...]]]]:
+def rows(data_dir: Path) -> dict[str, tuple[Any, list[tuple[Any, ...]]]]:
     """Of each view: its columns with their types, and its rows."""
     with Catalog(data_dir) as catalog:
         views = catalog.query("SELECT table_name FROM information_schema.tables WHERE table_schema = 'main'")
-        return {
-            name: (
-                [f"{row[0]} {row[1]}" for row in catalog.query(f"DESCRIBE {name}").rows()],
-                catalog.query(f"SELECT * FROM {name} ORDER BY ALL").rows(),
-            )
-            for name in views["table_name"].to_list()
-        }
+        found = {name: catalog.query(f"SELECT * FROM {name} ORDER BY ALL") for name in views["table_name"]}
+    return {name: (frame.schema, frame.rows()) for name, frame in found.items()}
 
 
 def messages(data_dir: Path) -> dict[str, list[bytes]]:
@@ -127,8 +122,8 @@ def test_views_are_those_of_a_store_in_clear(data_dir: Path, tmp_path: Path, rec
     stores = data_dir, tmp_path / "plain"
     for store, held in zip(stores, ([ONE], []), strict=True):
         use(*held)
-        for number in (1, 2, 3):
-            record(number, store, in_parts=number == 3)
+        record(1, store, in_parts=True)
+        talk(Journal(store, 2), 2).closed()
         Journal(store, 4).turn().closed()
         Journal(store, 5).turn().roll().server({"type": "response.created", "response": {"id": "resp_r"}})
         seal_all(store)
@@ -151,7 +146,7 @@ def test_views_are_those_of_a_store_in_clear(data_dir: Path, tmp_path: Path, rec
             GROUP BY 1""",
             "SELECT octet_length(bytes) AS n FROM audio WHERE codec IN ('flac', 'pcm') AND session_id >= ? ORDER BY n",
         ):
-            given = ["019c1410-7c00-7000-8000-000000000002"]
+            given = ["019c1410-7c00-7000-8000-000000000001"]
             assert one.query(sql, given).equals(other.query(sql, given)), sql
 
 
