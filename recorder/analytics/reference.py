@@ -11,8 +11,9 @@ _PREFACE: Final = """\
 # Metrics
 
 Every number has one definition, in one SQL model (`recorder/analytics/sql/<table>/`). The tables below are what
-`recorder query` and the HTTP API show beside `events`, `parts`, `audio` and `event_types`; a running session is in them
-too, its rows provisional until it closes. This page is made from the models' descriptions.
+`recorder query` and the HTTP API show beside `events`, `parts`, `audio`, `event_types`, `prices` and `drift` (events
+and fields that the vocabulary does not know); a running session is in them too, its rows provisional until it closes.
+This page is made from the models' descriptions.
 
 **Times** are taken where the recorder stands: when the last byte of a message was read from its socket. `*_at_ns` count
 nanoseconds since the session opened, on a clock that never steps; durations come from them alone, never from UTC time.

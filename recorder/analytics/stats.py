@@ -197,6 +197,18 @@ def unpriced_models(store: Queryable, *, since: datetime | None = None, until: d
     return [str(model) for model in rows["model"]]
 
 
+def sessions_to_rebuild(store: Queryable, *, since: datetime | None = None, until: datetime | None = None) -> int:
+    """How many sessions tell of tokens and have no rows of `usage`: sealed before there was that table, so uncosted."""
+    condition, moments = _opened(since, until)
+    rows = store.query(
+        f"WITH chosen AS (SELECT session_id FROM stored.sessions WHERE total_tokens > 0 AND {condition}) "
+        "SELECT count(*) AS n FROM chosen "
+        "WHERE NOT EXISTS (SELECT 1 FROM stored.usage AS usage WHERE usage.session_id = chosen.session_id)",
+        moments,
+    )
+    return int(rows.item())
+
+
 def _opened(since: datetime | None, until: datetime | None) -> tuple[str, list[Any]]:
     """A condition over sessions, and its parameters."""
     terms = [("opened_at >= ?", since), ("opened_at < ?", until)]

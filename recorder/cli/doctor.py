@@ -12,7 +12,7 @@ import typer
 from rich.text import Text
 
 from recorder.cli import completing, output
-from recorder.cli.options import DEFAULT_DATA, DataOption, JsonOption, RulesOption, open_catalog
+from recorder.cli.options import DEFAULT_DATA, DataOption, JsonOption, RulesOption, SinceOption, open_catalog
 from recorder.cli.options import since as parse_since
 from recorder.errors import UsageError
 
@@ -62,15 +62,7 @@ def doctor(
     ] = None,
     *,
     data: DataOption = DEFAULT_DATA,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            envvar="RECORDER_SINCE",
-            metavar="WHEN",
-            help="Only sessions opened since: `30m`, `2h`, `7d`, or a date or time.",
-            show_default=False,
-        ),
-    ] = None,
+    since: SinceOption = None,
     severity: Annotated[
         Severity, typer.Option(envvar="RECORDER_SEVERITY", help="Show findings of this severity and worse.")
     ] = Severity.INFO,

@@ -82,6 +82,16 @@ KeyCommandOption = Annotated[
         rich_help_panel="Encryption",
     ),
 ]
+SinceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--since",
+        envvar="RECORDER_SINCE",
+        metavar="WHEN",
+        help="Only sessions opened since: `30m`, `2h`, `7d`, or a date or time.",
+        show_default=False,
+    ),
+]
 SessionArgument = Annotated[
     str,
     typer.Argument(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from recorder.cli import completing, output
-from recorder.cli.options import DEFAULT_DATA, DataOption, JsonOption, open_catalog
+from recorder.cli.options import DEFAULT_DATA, DataOption, JsonOption, SinceOption, open_catalog
 from recorder.cli.options import since as parse_since
 from recorder.cli.progress import progress
 from recorder.errors import RecorderError, UsageError
@@ -58,15 +58,7 @@ def otel(
             show_default=False,
         ),
     ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            envvar="RECORDER_SINCE",
-            metavar="WHEN",
-            help="Only sessions opened since: `30m`, `2h`, `7d`, or a date or time.",
-            show_default=False,
-        ),
-    ] = None,
+    since: SinceOption = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", envvar="RECORDER_FOLLOW", help="Go on: send each session as it closes.")
     ] = False,

@@ -46,8 +46,9 @@ def query(
 ) -> None:
     """Ask in SQL (DuckDB's), read only.
 
-    The views cover what is sealed and what is running: `events`, `parts`, `audio`, and the tables made from them:
-    `sessions`, `turns`, `responses`, `interruptions` … A notice on stderr says when rows were left out.
+    The views cover what is sealed and what is running: `events`, `parts`, `audio`, `drift` (what the vocabulary does
+    not know), and the tables made from events: `sessions`, `turns`, `responses`, `interruptions` … A notice on stderr
+    says when rows were left out.
     """
     if as_csv and as_json:
         raise UsageError("--csv and --json exclude each other", hint="Choose one.")

@@ -185,7 +185,9 @@ def cell(value: Any, unit: str) -> str:
 
 
 def _note_unpriced(catalog: Queryable, period: dict[str, datetime | None]) -> None:
-    from recorder.analytics.stats import unpriced_models
+    from recorder.analytics.stats import sessions_to_rebuild, unpriced_models
 
+    if count := sessions_to_rebuild(catalog, **period):
+        output.note(f"{count} sessions were sealed by a version without costs: `recorder rebuild` adds them")
     if models := unpriced_models(catalog, **period):
         output.note(f"no price for {', '.join(models)}: not in the costs; give one in a file (--prices; docs/cost.md)")

@@ -13,7 +13,7 @@ import pytest
 
 from recorder.analytics.engine import Engine
 from recorder.analytics.prices import Price
-from recorder.analytics.stats import COMMON, aggregates, measure, unpriced_models
+from recorder.analytics.stats import COMMON, aggregates, measure, sessions_to_rebuild, unpriced_models
 from recorder.analytics.stats_reference import ORDER, stats_reference
 from recorder.errors import UsageError
 
@@ -263,6 +263,18 @@ def test_cost(engine: Engine) -> None:
     assert rows[0]["cost_per_minute_usd"] == MONEY(0.00194 / 4)
     assert unpriced_models(engine) == ["whisper"]
     assert unpriced_models(engine, since=datetime(2026, 9, 2, tzinfo=UTC)) == []
+
+
+def test_sessions_from_before_there_was_usage() -> None:
+    rows = [session("old", FIRST, total_tokens=9), session("new", FIRST, total_tokens=9), session("mute", FIRST)]
+    names = list(dict.fromkeys(key for row in rows for key in row))
+    tables = {"sessions": rows, "usage": [billed("new", 1, total_tokens=9)]}
+    with Engine() as opened:
+        for table, all_rows in tables.items():
+            columns = names if table == "sessions" else list(all_rows[0])
+            opened.set_live(table, pa.table({name: [row.get(name) for row in all_rows] for name in columns}))
+        assert sessions_to_rebuild(opened) == 1
+        assert sessions_to_rebuild(opened, since=datetime(2026, 9, 2, tzinfo=UTC)) == 0
 
 
 def test_interruptions(engine: Engine) -> None:
