@@ -47,20 +47,21 @@ def create_app(
         token: what callers must show. None: no token, and only requests to a loopback name are answered.
         prices: the user's own prices.
         rules: a folder with the user's own rules.
-        slo: a file of objectives.
+        slo: a file of objectives, for the pages and for alerts.
         alert_webhook: where to post when an objective's alert begins and ends.
         metrics_window: how far `/metrics` looks back.
 
     Raises:
         StoreError: `data_dir` cannot be read.
-        UsageError: `slo` without `alert_webhook`, or the other way round, or the latter is no address.
+        UsageError: `alert_webhook` without `slo`, or it is no address.
         SloFileError: `slo` is not what it should be.
         RuleError: a rule's file is not what it should be.
     """
-    if (slo is None) != (alert_webhook is None):
-        raise UsageError("--slo and --alert-webhook belong together")
+    if slo is None and alert_webhook is not None:
+        raise UsageError("--alert-webhook needs --slo")
+    slos = () if slo is None else load_slos(slo)
     store = Store(data_dir, prices=prices, rules=rules)
-    alerts = None if slo is None else Alerts(store, load_slos(slo), alert_webhook or "")
+    alerts = None if alert_webhook is None else Alerts(store, slos, alert_webhook)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -87,5 +88,5 @@ def create_app(
         app.include_router(routes.router(store))
     app.include_router(health.router())
     app.include_router(metrics.router(Gauges(store, metrics_window)))
-    dashboards.mount(app, store.catalog, data_dir, store.rules)
+    dashboards.mount(app, store.catalog, data_dir, store.rules, slos)
     return app

@@ -16,13 +16,20 @@ from dashboards.figures.base import as_json
 from dashboards.found import Finder
 from dashboards.theme import Scheme
 from recorder.analytics.rules import Rule
+from recorder.analytics.slo import Slo
 from recorder.pipeline.catalog import Catalog
 
 Period = Literal["1h", "24h", "7d", "30d", "all"]
 Status = Literal["", "running", "closed", "refused", "lost"]
 
 
-def mount(app: FastAPI, catalog: Callable[[], Catalog], data_dir: Path, rules: Sequence[Rule]) -> None:
+def mount(
+    app: FastAPI,
+    catalog: Callable[[], Catalog],
+    data_dir: Path,
+    rules: Sequence[Rule],
+    slos: Sequence[Slo] = (),
+) -> None:
     """Add the dashboards to `app`: `/`, `/sessions`, `/sessions/{reference}`, their findings, figures, static files.
 
     Args:
@@ -30,21 +37,26 @@ def mount(app: FastAPI, catalog: Callable[[], Catalog], data_dir: Path, rules: S
         catalog: gives a fresh catalog for each request.
         data_dir: named in the advice on how to begin.
         rules: what findings are looked for with.
+        slos: the objectives that the overview shows.
     """
     app.state.error_page = rendering.error_page
-    app.include_router(_pages(catalog, data_dir), include_in_schema=False)
+    app.include_router(_pages(catalog, data_dir, slos), include_in_schema=False)
     app.include_router(_findings(catalog, Finder(rules)), include_in_schema=False)
     app.include_router(_figures(catalog), include_in_schema=False)
     app.include_router(_static(), include_in_schema=False)
 
 
-def _pages(catalog: Callable[[], Catalog], data_dir: Path) -> APIRouter:
+def _pages(catalog: Callable[[], Catalog], data_dir: Path, slos: Sequence[Slo]) -> APIRouter:
     router = APIRouter()
 
     @router.get("/")
     def overview(request: Request, period: Period | None = None) -> Response:
         context = views.overview(catalog(), period, datetime.now(UTC))
-        return rendering.page(request, "overview.html", data_dir=data_dir, **context)
+        return rendering.page(request, "overview.html", data_dir=data_dir, slos=slos, **context)
+
+    @router.get("/slo")
+    def objectives(request: Request) -> Response:
+        return rendering.page(request, "slo.html", **views.objectives(catalog(), slos, datetime.now(UTC)))
 
     @router.get("/sessions")
     def sessions(

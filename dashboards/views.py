@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -16,6 +17,7 @@ from dashboards.figures.timeline import timeline
 from dashboards.found import Finder, counted, grouped
 from dashboards.queries import PERIODS, Queryable, SessionFilter, parsed, records, rows_of
 from dashboards.theme import Scheme
+from recorder.analytics.slo import Slo, evaluate_all
 from recorder.pipeline.catalog import Catalog
 from recorder.projection.kept import kept_words
 
@@ -130,6 +132,7 @@ def session(catalog: Queryable, session_id: str) -> dict[str, Any]:
         "session": facts,
         "wasted": queries.wasted_usd(catalog, session_id) if facts["interruption_count"] else None,
         "overhead": queries.overhead(catalog, session_id),
+        "pacing": records(rows_of(catalog, "pacing", session_id, "session_id")),
         "kept": kept_words(facts),
         "items": [_with_heard(item) for item in queries.transcript(catalog, session_id)],
         "responses": records(rows_of(catalog, "responses", session_id, "response_no")),
@@ -149,6 +152,12 @@ def _details(catalog: Queryable, session_id: str) -> dict[str, Any]:
         "transcription_failures": queries.transcription_failures(catalog, session_id),
         "rate_limits": queries.rate_limits(catalog, session_id),
     }
+
+
+def objectives(catalog: Queryable, slos: Sequence[Slo], now: datetime) -> dict[str, Any]:
+    """How the objectives stand, those that alert and those that are missed first."""
+    reports = evaluate_all(slos, catalog.query, now)
+    return {"reports": sorted(reports, key=lambda row: (not row.alerting, row.state != "missed"))}
 
 
 def session_findings(catalog: Catalog, finder: Finder, session_id: str) -> dict[str, Any]:

@@ -62,6 +62,15 @@ CHARTS_NO_TIMES: Final = "These sessions were imported without times, so there i
 RECENT: Final = "Recent sessions"
 ALL_SESSIONS: Final = "All sessions"
 
+SLO: Final = "Objectives"
+SLO_HINT: Final = "Service level objectives, and how fast their error budgets burn"
+SLO_NONE: Final = "None are configured: recorder serve --slo FILE"
+SLO_STATES: Final = {"met": "met", "missed": "missed", "no data": "no data"}
+SLO_SEVERITIES: Final = {"met": "info", "missed": "error", "no data": ""}
+SLO_ALERTING: Final = "burning too fast"
+SLO_STANDS: Final = "{good} good of {objective} wanted; {left} of the error budget left"
+SLO_SPAN: Final = "{window}: {bad} bad of {n}, burn rate {rate}"
+
 FINDINGS: Final = "Findings"
 FINDINGS_HINT: Final = "Known mistakes that these recordings show"
 FINDINGS_RECENT: Final = "Findings in recent sessions"
@@ -255,6 +264,8 @@ FACT_INTERRUPTIONS: Final = "Interruptions"
 FACT_KEPT: Final = "Recording"
 FACT_ERRORS: Final = "Errors"
 FACT_AUDIO: Final = "Audio in / heard"
+FACT_PACE: Final = "Pace of the audio in"
+FACT_GAPS: Final = "gaps"
 FACT_OVERHEAD: Final = "Added by the proxy, up / down"
 FACT_OVERHEAD_WORST: Final = "longest"
 FACT_CLIENT: Final = "Client"

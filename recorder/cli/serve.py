@@ -39,7 +39,7 @@ def serve(
     slo: Annotated[
         Path | None,
         typer.Option(
-            envvar="RECORDER_SLO", metavar="FILE", help="Objectives, for --alert-webhook.", show_default=False
+            envvar="RECORDER_SLO", metavar="FILE", help="Objectives, for the pages and for alerts.", show_default=False
         ),
     ] = None,
     alert_webhook: Annotated[

@@ -116,7 +116,7 @@ def test_the_service_looks_by_itself(tmp_path: Path, hook: Hook) -> None:
 
 
 def test_addresses_and_files_that_make_no_sense(data_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="belong together"):
+    with pytest.raises(UsageError, match="needs --slo"):
         create_app(data_dir, alert_webhook="http://127.0.0.1/")
     store = Store(data_dir)
     with pytest.raises(UsageError, match="begins with http"):

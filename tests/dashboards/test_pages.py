@@ -256,6 +256,27 @@ def test_the_session_page_tells_what_the_proxy_added(client: TestClient, running
     assert words.FACT_OVERHEAD not in page(client, "/sessions/sess_voice")
 
 
+def test_the_overview_shows_how_objectives_stand(client: TestClient, troubled_store: Path, tmp_path: Path) -> None:
+    file = tmp_path / "slo.toml"
+    file.write_text(
+        '[[slo]]\nname = "quick <b>"\nindicator = "first_audio_seconds"\nat_most = 60\nobjective = 0.95\n'
+        '[[slo]]\nname = "no errors"\nindicator = "errors"\nat_most = 0\nobjective = 0.99\n'
+    )
+    with TestClient(create_app(troubled_store, slo=file), base_url=LOCAL) as pages:
+        assert 'data-panel="/slo"' in page(pages, "/?period=all")
+        text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page(pages, "/slo")))
+    assert "missed burning too fast no errors 0.00 % good of 99 % wanted; -9900 % of the error budget left" in text
+    assert "7d: 1 bad of 1, burn rate 100.0" in text
+    assert "met quick &lt;b&gt; 100.00 % good of 95 % wanted; 100 % of the error budget left" in text
+    assert 'data-panel="/slo"' not in page(client, "/?period=all")
+    assert words.SLO_NONE in page(client, "/slo")
+
+
+def test_the_session_page_tells_the_pace_of_the_audio(client: TestClient) -> None:
+    facts = dict(re.findall(r"<dt>([^<]+)</dt><dd><bdi>([^<]*)", page(client, "/sessions/sess_voice")))
+    assert facts[words.FACT_PACE] == "1.00 ×"
+
+
 def test_what_there_is_of_errors_tools_and_contexts_has_a_table(client: TestClient, troubled: TestClient) -> None:
     text = page(troubled, "/sessions/sess_troubled")
     tables = {
