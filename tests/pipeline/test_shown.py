@@ -110,6 +110,16 @@ def test_too_many_rows_stay_in_their_files(store: Path, monkeypatch: pytest.Monk
         assert never.query("SELECT count(*) FROM sessions").item() > 0
 
 
+def test_too_many_files_are_not_read_to_begin_with(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Catalog(store, keep=True) as kept:
+        monkeypatch.setattr(shown, "KEPT_FILES", 5)
+        compact(store, grace_seconds=0)
+        assert same_as_fresh(kept)
+    with Catalog(store, keep=True) as never:
+        assert type(never._shown.engine) is Engine
+        assert never.query("SELECT count(*) FROM sessions").item() > 0
+
+
 def test_a_damaged_file_of_a_model_hides_nothing_else(store: Path) -> None:
     with Catalog(store) as catalog:
         catalog._shown.engine._files["turns"][-1].write_bytes(b"PAR1 and then nothing")
