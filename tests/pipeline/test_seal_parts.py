@@ -137,6 +137,7 @@ def write(data_dir: Path, session: Sequence[tuple[int, int, int, bytes]], cuts: 
     seal_all(data_dir)
 
 
+@pytest.mark.hypothesis
 def test_whatever_the_cuts_the_rows_are_those_of_one_seal(tmp_path: Path) -> None:
     session = records(tmp_path / "source")
     session_id = Journal(tmp_path / "name").session_id
