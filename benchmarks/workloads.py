@@ -243,8 +243,9 @@ def _figures(case: Case, name: str, measures: list[Measure], direct: list[Measur
         _add_latencies(found, case, measures, direct)
     shares = [one.recorded_share for one in measures if one.recorded_share is not None]
     found.recorded_share = median(shares) if shares else None
-    if evidence := measures[-1].evidence:
-        found.stored, found.missing = evidence.stored, evidence.missing + evidence.doubled
+    if evidence := [measure.evidence for measure in measures if measure.evidence]:
+        found.stored = sum(one.stored for one in evidence)
+        found.missing = sum(one.missing + one.doubled for one in evidence)
     return found
 
 
