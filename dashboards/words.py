@@ -69,6 +69,7 @@ SLO_STATES: Final = {"met": "met", "missed": "missed", "no data": "no data"}
 SLO_SEVERITIES: Final = {"met": "info", "missed": "error", "no data": ""}
 SLO_ALERTING: Final = "burning too fast"
 SLO_STANDS: Final = "{good} good of {objective} wanted; {left} of the error budget left"
+SLO_OVERSPENT: Final = "{good} good of {objective} wanted; the error budget is spent {times} times over"
 SLO_SPAN: Final = "{window}: {bad} bad of {n}, burn rate {rate}"
 
 FINDINGS: Final = "Findings"
