@@ -177,6 +177,16 @@ def proxy(
             rich_help_panel=PANEL_RECORDING,
         ),
     ] = 45.0,
+    compact_after: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="How many small files of a day are merged, in the background; 0: none, until `recorder compact`.",
+            envvar="RECORDER_COMPACT_AFTER",
+            metavar="FILES",
+            rich_help_panel=PANEL_RECORDING,
+        ),
+    ] = 256,
     ring_mb: Annotated[
         int,
         typer.Option(
@@ -360,6 +370,7 @@ def proxy(
         take_over=take_over,
         seal=seal,
         seal_seconds=seal_seconds,
+        compact_after=compact_after,
         sync_seconds=sync_seconds,
         disk_floor_bytes=disk_floor_mb << 20,
         admin_address=admin,

@@ -32,6 +32,7 @@ def run(
     take_over: bool,
     seal: bool,
     seal_seconds: float,
+    compact_after: int,
     sync_seconds: float,
     disk_floor_bytes: int,
     admin_address: str,
@@ -46,6 +47,7 @@ def run(
         take_over: whether to take the listening sockets from the proxy that runs.
         seal: whether to run a sealer.
         seal_seconds: how often the journal of a running session goes on in a next part; 0: never.
+        compact_after: how many small files of a date are merged; 0: none.
         sync_seconds: how often journals are forced to the disk.
         disk_floor_bytes: free disk space below which nothing is recorded.
         admin_address: HOST:PORT of the admin server, or "".
@@ -61,7 +63,8 @@ def run(
     if settings.recording:
         options = [f"--sync-seconds={sync_seconds}", f"--seal-seconds={seal_seconds}"]
         options.append(f"--disk-floor-bytes={disk_floor_bytes}")
-        children += _recording_children(settings, options, seal=seal)
+        sealing = [f"--compact-after={compact_after}"] if seal else None
+        children += _recording_children(settings, options, sealing)
     token = os.environ.pop(TOKEN_VARIABLE, None)  # of no use to the processes that are started
     metrics = Metrics(children, rings, disk_floor_bytes=disk_floor_bytes, draining=signals.stop)
     with contextlib.ExitStack() as ending:
@@ -103,12 +106,12 @@ def _url(place: tuple[str, int], *, tls: bool) -> str:
     return f"{'wss' if tls else 'ws'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def _recording_children(settings: WorkerConfig, options: list[str], *, seal: bool) -> list[Child]:
+def _recording_children(settings: WorkerConfig, options: list[str], sealing: list[str] | None) -> list[Child]:
     python = [sys.executable, "-m"]
     command = [*python, "recorder.pipeline.record", *options, settings.data_dir, settings.ring_dir]
     children = [Child(name="recorder", command=command, stage=1, farewell=ORDERLY)]
-    if seal:
-        command = [*python, "recorder.pipeline.sealer", settings.data_dir]
+    if sealing is not None:
+        command = [*python, "recorder.pipeline.sealer", *sealing, settings.data_dir]
         patience = _SEAL_PATIENCE_SECONDS
         children.append(Child(name="sealer", command=command, stage=2, farewell=ORDERLY, patience_seconds=patience))
     return children

@@ -73,6 +73,7 @@ def compact(
     grace_seconds: float = GRACE_SECONDS,
     dry_run: bool = False,
     wait: bool = True,
+    at_least: int = 0,
 ) -> CompactReport:
     """Merge small files, date by date, and remove files that were replaced long enough ago.
 
@@ -87,6 +88,7 @@ def compact(
         grace_seconds: how long replaced files stay for those who read them.
         dry_run: only tell what would be done.
         wait: for others who replace manifests; without, their presence is an error.
+        at_least: only dates of which so many files are to be merged.
 
     Raises:
         BlockingIOError: others are at it, and not to `wait`.
@@ -98,7 +100,11 @@ def compact(
     with layout.rewriting(data_dir, wait=wait):
         if not dry_run:
             report.removed_files, report.removed_bytes = sweep(data_dir, grace_seconds=grace_seconds)
-        plans = [plan for plan in _plans(data_dir, target_bytes, dates) if until is None or plan.date < until]
+        plans = [
+            plan
+            for plan in plans_of(listed(data_dir).counting, target_bytes, dates)
+            if (until is None or plan.date < until) and plan.files >= at_least
+        ]
         done, total = 0, sum(plan.files for plan in plans)
         for plan in plans:
             files = None if dry_run else plan.carry_out(data_dir)
@@ -115,7 +121,7 @@ def compact(
     return report
 
 
-class _Plan:
+class Plan:
     """What is to be done for one date.
 
     Args:
@@ -182,17 +188,25 @@ class _Plan:
         return len(files)
 
 
-def _plans(data_dir: Path, target_bytes: int, dates: Collection[str] | None) -> list[_Plan]:
+def plans_of(counting: Iterable[Manifest], target_bytes: int, dates: Collection[str] | None = None) -> list[Plan]:
+    """What is worth being done, date by date.
+
+    Args:
+        counting: the store's manifests of closed sessions.
+        target_bytes: about how large files are to get.
+        dates: only these; None for all.
+    """
     by_date: dict[str, list[Manifest]] = {}
-    for manifest in listed(data_dir).counting:
+    for manifest in counting:
         if dates is None or manifest.date in dates:
             by_date.setdefault(manifest.date, []).append(manifest)
     plans = []
     for date, found in sorted(by_date.items()):
-        together = _alike(found, _rows_of) or [each for each in found if _is_scattered(each)]
-        together += [each for each in found if each not in together and any(map(_is_due, each.files))]
+        together = _alike(found, _rows_of)
+        anyway = (each for each in found if _is_scattered(each) or any(map(_is_due, each.files)))
+        together += [each for each in anyway if each not in together]
         if together:
-            plans.append(_Plan(date, together, target_bytes))
+            plans.append(Plan(date, together, target_bytes))
     return plans
 
 

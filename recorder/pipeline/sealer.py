@@ -5,17 +5,18 @@ A process of its own, at low priority: decoding must never make the recorder pro
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import logging
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from recorder import logs
 from recorder.errors import StoreError
+from recorder.pipeline.compactor import COMPACT_AFTER, Compactor
 from recorder.pipeline.parent import Parent
 from recorder.pipeline.record import RecorderLock, ring_of
 from recorder.pipeline.seal import SealReport, seal_all
@@ -42,18 +43,31 @@ LAST_RETRY_SECONDS: Final = 60.0
 _NICENESS: Final = 10
 
 
-def run(data_dir: Path, parent_fd: int, counters: Counters | None = None) -> None:
+def run(
+    data_dir: Path, parent_fd: int, counters: Counters | None = None, *, compact_after: int = COMPACT_AFTER
+) -> None:
     """Seal until the supervisor has stopped the recorder process, or was killed and the recorder process has ended.
 
     What is not sealed `STOP_SECONDS` after that, and not uploaded as long after, is left to the next start, or to
     `recorder seal`.
+
+    Args:
+        data_dir: the store.
+        parent_fd: the pipe that tells to stop.
+        counters: this process's.
+        compact_after: how many small files of a date are merged; 0: none.
     """
     parent = Parent(parent_fd)
     counters = counters or Counters()
     sealer = Sealer(data_dir, counters)
     remote = remote_of(data_dir)
     uploader = None if remote is None else Uploader(remote, counters)
+    compactor = Compactor(data_dir, counters, compact_after)
+    if compact_after:
+        compactor.start()
     while True:
+        if parent.stopped.is_set():
+            compactor.stop(0)
         last_round = parent.stopped.is_set() and (parent.orderly or _recorder_has_ended(data_dir))
         sealer.work(stopping=last_round)
         if last_round:
@@ -135,13 +149,17 @@ def _recorder_has_ended(data_dir: Path) -> bool:
 
 
 def main() -> int:
-    """Entry point of the process. Arguments: the store, the parent pipe's descriptor."""
+    """Entry point of the process."""
     logs.configure("sealer")
     for number in (signal.SIGINT, signal.SIGTERM):  # as in the recorder process
         signal.signal(number, signal.SIG_IGN)
     os.nice(_NICENESS)
-    data_dir, parent_fd = sys.argv[1:]
-    run(Path(data_dir), int(parent_fd), inherited())
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--compact-after", type=int, default=COMPACT_AFTER)
+    parser.add_argument("data_dir", type=Path)
+    parser.add_argument("parent_fd", type=int)
+    options = parser.parse_args()
+    run(options.data_dir, options.parent_fd, inherited(), compact_after=options.compact_after)
     return 0
 
 

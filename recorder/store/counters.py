@@ -101,6 +101,7 @@ ERRORS: Final = (
     "disk_floor",
     "seal",
     "upload",
+    "compact",
     "internal",
 )
 _FAST: Final = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 0.1)
