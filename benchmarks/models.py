@@ -45,7 +45,7 @@ def run(console: Console, *, count: int = EVENTS) -> bool:
     console.print(
         f"{events.num_rows:,} events in {seconds:.2f} s: {rate:,.0f} a second (goal: {GOAL_EVENTS_A_SECOND:,})"
     )
-    return rate >= GOAL_EVENTS_A_SECOND
+    return bool(rate >= GOAL_EVENTS_A_SECOND)
 
 
 def many_sessions(count: int) -> pa.Table:
