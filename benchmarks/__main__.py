@@ -12,7 +12,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks import faults, machine, memory, models, scale, storage, timetravel, workloads
+from benchmarks import faults, machine, memory, models, scale, sealing, storage, timetravel, workloads
 from benchmarks.bench import Bench
 from benchmarks.build import default_cache, mitmdump, prepare
 from benchmarks.candidates import DEFAULT_PEERS, PEERS
@@ -31,7 +31,7 @@ def _arguments() -> argparse.Namespace:
         "parts",
         nargs="*",
         metavar="PART",
-        help=f"what to measure: {', '.join(_PARTS)}, or all of these; or one of storage, scale, timetravel, models",
+        help=f"what to measure: {', '.join(_PARTS)}, or all; or one of storage, sealing, scale, timetravel, models",
     )
     parser.add_argument("--rounds", type=int, default=3, help="of each case; figures are their medians (default 3)")
     parser.add_argument("--quick", action="store_true", help="one round of short windows: does it all work?")
@@ -126,6 +126,8 @@ def _alone(parts: list[str], *, quick: bool) -> bool | None:
         return timetravel.run(console, positions=positions, share=share)
     if parts == ["models"]:
         return models.run(console, count=models.EVENTS // 10 if quick else models.EVENTS)
+    if parts == ["sealing"]:
+        return sealing.run(console, rounds=1 if quick else 5)
     if parts == ["storage"]:
         return storage.run(console, minutes=1 if quick else 10)
     return None

@@ -1,0 +1,111 @@
+"""`python -m benchmarks sealing`: what sealing a recorded call costs, as processor time of one core, by stage.
+
+The call is that of `benchmarks.storage`, ten minutes unless told otherwise; its messages are put into a journal as the
+recorder process writes them, masked where the client sent them. Figures are the best of several rounds.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from rich.console import Console
+from rich.table import Table
+from websockets.frames import Frame, Opcode
+
+from benchmarks.storage import made_up_call
+from recorder.analytics.engine import run_models
+from recorder.pipeline.decoding import JournalDecoder
+from recorder.pipeline.seal import seal_all
+from recorder.protocol.envelope import RecordKind
+from recorder.store import layout, segments
+from recorder.store.journal import MAGIC, JournalFile, encode_frame, journal_directory, journal_name
+
+GOAL_EVENTS_A_SECOND: Final = 90_000
+GOAL_SMALL_SECONDS: Final = 0.100
+_SESSION: Final = "019c1410-7c00-7000-8000-000000000001"
+_OPENED_NS: Final = 1_769_860_800_000_000_000
+
+_T = TypeVar("_T")
+
+
+def run(console: Console, *, minutes: float = 10.0, rounds: int = 5) -> bool:
+    """Measure and print; whether the goals are reached."""
+    table = Table(
+        "call", "events", "read, decode, rows, audio", "models", "files", "sealed, all in all", "events a second"
+    )
+    seconds: list[float] = []
+    rates: list[float] = []
+    for length in (0.2, minutes):
+        journal = _journal(length)
+        measured = [_stages(journal) for _ in range(rounds)]
+        events = measured[0][0]
+        best = [min(each[1][stage] for each in measured) for stage in range(4)]
+        seconds.append(best[-1])
+        rates.append(events / best[-1])
+        cells = [f"{value * 1000:,.0f} ms, {value / events * 1e6:.1f} µs an event" for value in best]
+        table.add_row(f"{length:g} min", f"{events:,}", *cells, f"{rates[-1]:,.0f}")
+    console.print(table)
+    console.print(
+        f"goals: {GOAL_EVENTS_A_SECOND:,} events a second, {GOAL_SMALL_SECONDS * 1000:.0f} ms for the short call"
+    )
+    return rates[-1] >= GOAL_EVENTS_A_SECOND and seconds[0] <= GOAL_SMALL_SECONDS
+
+
+def _stages(content: bytes) -> tuple[int, list[float]]:
+    """How many events a journal holds, and what its stages take, and all of it at once, in seconds."""
+    with tempfile.TemporaryDirectory(prefix="recorder-sealing-") as folder:
+        data_dir = Path(folder)
+        layout.create(data_dir)
+        path = journal_directory(data_dir) / journal_name(_SESSION, 0, closed=True)
+        path.write_bytes(content)
+        journal = JournalFile(_SESSION, path, closed=True)
+        rows = JournalDecoder().read(journal, finished=True)
+        collecting, (tables, stored) = _timed(lambda: _collect(rows))
+        modelling, derived = _timed(lambda: run_models(tables.events()))
+        writing, _ = _timed(lambda: segments.write(data_dir, "2026-01-31", _SESSION, stored | derived))
+        shutil.rmtree(data_dir / "segments")
+        sealing, report = _timed(lambda: seal_all(data_dir))
+        assert report.sealed == [_SESSION]
+        return tables.count, [collecting, modelling, writing, sealing]
+
+
+def _collect(rows: Any) -> tuple[segments.SessionTables, dict[str, Any]]:
+    tables = segments.collect(_SESSION, rows)
+    return tables, tables.data_sets()
+
+
+def _timed(act: Callable[[], _T]) -> tuple[float, _T]:
+    began = time.process_time()
+    result = act()
+    return time.process_time() - began, result
+
+
+def _journal(minutes: float) -> bytes:
+    """A journal of a call of this length."""
+    frames = [MAGIC]
+    position = 0
+
+    def record(kind: RecordKind, at_ns: int, data: bytes) -> None:
+        nonlocal position
+        frames.append(encode_frame(position, at_ns, kind, data))
+        position += len(data) + 32
+
+    facts = {"session_id": _SESSION, "source": "proxy", "opened_at_ns": _OPENED_NS, "monotonic_ns": 0}
+    record(RecordKind.OPENED, 0, json.dumps(facts).encode())
+    record(RecordKind.ACCEPTED, 1, b'{"status":101,"headers":[]}')
+    last_ns = 1
+    for event in made_up_call(minutes):
+        if event.direction == "recorder":
+            continue
+        is_client = event.direction == "client"
+        kind = RecordKind.CLIENT_BYTES if is_client else RecordKind.SERVER_BYTES
+        last_ns = event.monotonic_ns or last_ns
+        record(kind, last_ns, Frame(Opcode.TEXT, event.message()).serialize(mask=is_client))
+    record(RecordKind.CLOSED, last_ns, b'{"closed_by":"client"}')
+    return b"".join(frames)
