@@ -40,6 +40,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--write-docs", action="store_true", help="put the tables into docs/benchmarks.md")
     parser.add_argument("--only", default="", metavar="CASE", help="cases whose name begins so, such as voice_200")
     parser.add_argument(
+        "--real-time",
+        action="store_true",
+        help="real-time priority for the load side and every candidate, on a machine that others use too (as root)",
+    )
+    parser.add_argument(
         "--from", type=Path, metavar="FILE", dest="sources", nargs="+", help="measure nothing, show these together"
     )
     parser.add_argument("--cache", type=Path, default=default_cache(), help="where programs and stores lie meanwhile")
@@ -87,7 +92,8 @@ def _measure(arguments: argparse.Namespace, console: Console) -> Report:
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=_count(parts, peers, rounds, quick=arguments.quick, only=arguments.only))
         plain = (lambda words: print(words, file=sys.stderr)) if not console.is_terminal else None
-        bench = Bench(tools, arguments.quick, plain or (lambda words: progress.update(task, description=words)))
+        say = plain or (lambda words: progress.update(task, description=words))
+        bench = Bench(tools, arguments.quick, arguments.real_time, say)
         _run(bench, report, parts, peers, only=arguments.only, advance=lambda: progress.advance(task))
         progress.update(task, description="done")
     report.finish()

@@ -51,6 +51,7 @@ class Bench:
     Attributes:
         tools: where things lie.
         quick: short windows and small numbers, to see that all works.
+        real_time: give the load side and candidates real-time priority, against others on the machine.
         say: told what is going on.
         cores: the load side's, and the proxy's.
         ports: the upstream's plain and TLS ones, and the proxy's.
@@ -58,6 +59,7 @@ class Bench:
 
     tools: Toolbox
     quick: bool = False
+    real_time: bool = False
     say: Say = print
     cores: tuple[int, int] = field(default_factory=machine.cores)
     ports: list[int] = field(default_factory=lambda: free_ports(3))
@@ -82,6 +84,7 @@ class Bench:
             core=self.cores[1] if core is None else core,
             log=scene.room / "log",
             listens=scene.listen,
+            real_time=self.real_time,
         )
 
     def load(self, traffic: Traffic, scene: Scene, *, direct: bool = False) -> Load:
@@ -94,6 +97,7 @@ class Bench:
             target=scene.upstream if direct else scene.listen,
             target_tls=direct and scene.tls,
             record=scene.room / "record.csv",
+            real_time=self.real_time,
         )
 
     def measure(

@@ -11,7 +11,7 @@ from typing import Final, Literal, Self
 import msgspec
 
 from benchmarks.build import Toolbox
-from benchmarks.processes import BenchmarkError, need
+from benchmarks.processes import BenchmarkError, pinned
 
 Mode = Literal["pingpong", "voice", "flood-up", "flood-down", "idle"]
 
@@ -116,6 +116,7 @@ class Load:
         target: where its clients connect to.
         target_tls: whether they speak TLS (where there is no proxy in between).
         record: a file for what each session sent and received.
+        real_time: with real-time priority.
     """
 
     def __init__(
@@ -128,10 +129,11 @@ class Load:
         target: int,
         target_tls: bool,
         record: Path,
+        real_time: bool = False,
     ) -> None:
         self.record = record
         command: list[object] = [
-            *(need("taskset", "util-linux"), "-c", core, tools.load, "--mode", traffic.mode),
+            *(*pinned(core, real_time=real_time), tools.load, "--mode", traffic.mode),
             *("--port", ports[0], "--tls-port", ports[1], "--certificate", tools.certificate, "--key", tools.key),
             *("--target-port", target, "--sessions", traffic.sessions, "--warmup", traffic.warmup),
             *("--seconds", traffic.seconds, "--drain", traffic.drain, "--churn", traffic.churn, "--record", record),

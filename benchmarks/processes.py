@@ -43,6 +43,12 @@ def need(program: str, package: str) -> str:
     return found
 
 
+def pinned(core: int, *, real_time: bool) -> list[str]:
+    """What to put before a command, so that it runs on a core, and there before all that have no real-time priority."""
+    chrt = [need("chrt", "util-linux"), "-r", "1"] if real_time else []
+    return [*chrt, need("taskset", "util-linux"), "-c", str(core)]
+
+
 def raise_file_limit() -> None:
     """As many descriptors as we may have: 2,000 sessions are 4,000 sockets in each process."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -134,15 +140,16 @@ class Running:
         core: where it runs, with all its children.
         log: where its output goes.
         listens: wait until it accepts connections on this port.
+        real_time: with real-time priority.
 
     Raises:
         BenchmarkError: it ended, or did not listen in time.
     """
 
-    def __init__(self, command: Sequence[str], *, core: int, log: Path, listens: int) -> None:
+    def __init__(self, command: Sequence[str], *, core: int, log: Path, listens: int, real_time: bool = False) -> None:
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [need("taskset", "util-linux"), "-c", str(core), *command],
+                [*pinned(core, real_time=real_time), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -193,12 +193,13 @@ def _take(
     bench: Bench, case: Case, name: str, *, last: bool, taken: dict[str, list[Measure]], notes: dict[str, str]
 ) -> None:
     try:
-        for _ in range(_ATTEMPTS):
-            wait_for_quiet(MOST_OF_OTHERS, _PATIENCE_SECONDS)
+        for _ in range(1 if bench.real_time else _ATTEMPTS):
+            if not bench.real_time:
+                wait_for_quiet(MOST_OF_OTHERS, _PATIENCE_SECONDS)
             measure = bench.measure(
                 name, case.traffic, tls=case.tls, one_core=case.one_core, verify=case.verify and last
             )
-            if measure.others_share <= MOST_OF_OTHERS:
+            if bench.real_time or measure.others_share <= MOST_OF_OTHERS:
                 break
             bench.say(f"{name}: others used {measure.others_share:.0%} of a core; once more")
     except BenchmarkError as error:
