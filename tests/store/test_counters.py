@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from recorder.store.counters import (
     ADDED_LATENCY,
@@ -36,11 +37,11 @@ def test_every_word_can_be_counted_alone() -> None:
 
 
 def test_a_page_that_is_gone_holds_no_descriptor() -> None:
-    before = set(os.listdir("/proc/self/fd"))
+    before = set(Path("/proc/self/fd").iterdir())
     counters = Counters()
     counters.add(GAPS)
     del counters
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert set(Path("/proc/self/fd").iterdir()) == before
 
 
 def test_counting() -> None:
