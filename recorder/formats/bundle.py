@@ -111,6 +111,7 @@ def read_bundle(path: Path) -> list[BundledSession]:
         found = [manifests.read(room.path / name) for name in sorted(names) if name.startswith("manifests/")]
     except NewerFormatError as error:
         raise room.error(f"a newer recorder wrote it (format version {error.found}); upgrade this one") from error
+    # zipfile says RuntimeError of an encrypted archive, and NotImplementedError of a compression that it does not know.
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, StoreError) as error:
         raise room.error(f"not a bundle, or a damaged one: {error}") from error
     except (OSError, msgspec.MsgspecError) as error:
