@@ -31,7 +31,7 @@ from recorder.store.counters import Counters
 from recorder.store.ring import RingReader, RingWriter
 
 CHUNKS, ROUNDS, SIZE = 2000, 200, 1300
-_SAMPLING = ("nonlocal until_sample", "until_sample ", "began = ", "if began:", "self._observe(")
+_SAMPLING = ("nonlocal until_sample", "until_sample ", "began = ", "if not until_sample:", "self._observe(")
 
 
 def without_sampling() -> Any:

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic_ns
 from typing import Any
 
 import msgspec
 
 from recorder.protocol.envelope import RecordKind
-from recorder.store.ring import RingWriter
+from recorder.store.ring import Receive, RingWriter
 
 _DIRECTIONS = {RecordKind.CLIENT_BYTES: "client", RecordKind.SERVER_BYTES: "server"}
 
 
 _GAP_BYTES = 1024  # more than the records of two gaps
+
+
+def receive_and_tell(
+    chunk: Callable[[int, memoryview], None], kind: int, receive: Receive, scratch: memoryview
+) -> Callable[[], memoryview]:
+    """What receives bytes into `scratch` and gives them when `chunk` has been told of them."""
+
+    def received() -> memoryview:
+        data = scratch[: receive(scratch, len(scratch))]
+        if data:
+            chunk(kind, data)
+        return data
+
+    return received
 
 
 class Tap:
@@ -55,6 +70,14 @@ class Tap:
         now, record = monotonic_ns(), self._record
         if (self._gaps and not self._resume(now, len(data))) or not record(kind, self._session_no, now, data):
             self._miss(kind, len(data))
+
+    def receiver(self, kind: int, receive: Receive, scratch: memoryview) -> Callable[[], memoryview]:
+        """What receives bytes of one direction and has them on record when it gives them.
+
+        They are received into the ring, or, where it is full or this tap has a gap to end first, into `scratch`.
+        """
+        otherwise = receive_and_tell(self.chunk, kind, receive, scratch)
+        return self._ring.receiver(receive, int(kind), self._session_no, self._gaps, otherwise)
 
     def facts(self, kind: int, facts: dict[str, Any]) -> bool:
         """Record a JSON object; False when the ring has no room for it: then it is recorded later, in its order.
