@@ -18,7 +18,7 @@ from benchmarks.candidates import COMMANDS, DIRECT, OURS, Scene
 from benchmarks.evidence import Evidence, check
 from benchmarks.load import Load, Outcome, Traffic
 from benchmarks.processes import Running, cpu_seconds, free_ports, machine_seconds
-from recorder.pipeline.record import ring_of
+from recorder.pipeline.locks import ring_of
 
 Say = Callable[[str], None]
 _SETTLE_SECONDS = 0.3

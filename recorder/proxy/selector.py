@@ -40,10 +40,12 @@ class SpliceSelector(selectors.BaseSelector):
     A handler that has scheduled something on the event loop calls `interrupt`, so that the loop runs at once.
 
     Attributes:
+        before_wait: called whenever handlers have done what was due.
         scratch: what handlers, which come one after the other, may read into: memory for all of them, always warm.
     """
 
     def __init__(self) -> None:
+        self.before_wait: Callable[[], None] = lambda: None
         self._slow = selectors.EpollSelector()
         self._epoll = select.epoll()
         self._alarm = Alarm()
@@ -75,12 +77,13 @@ class SpliceSelector(selectors.BaseSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Serve splices until asyncio has something to do or `timeout` seconds are over."""
-        handlers, poll = self._handlers, self._epoll.poll
+        handlers, poll, before_wait = self._handlers, self._epoll.poll, self.before_wait
         at_once = timeout is not None and timeout <= 0
         if not at_once:
             self._alarm.set(timeout)
         wait = 0 if at_once else -1
         while True:
+            before_wait()
             for fd, mask in poll(wait, 512):
                 handlers[fd](mask)
             if self._interrupted or at_once:

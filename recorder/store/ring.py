@@ -5,10 +5,11 @@ has appended survives the death of either: a kill -9 loses nothing that was forw
 first and forwards then. The worker holds a lock (flock) on the file for as long as it lives; a ring whose lock can
 be had belongs to a dead worker.
 
-Layout: one page of header (magic, version, capacity, head, tail), then `capacity` bytes of records. Head and tail
-are byte counts since the ring was made and only grow; their remainder by the capacity is the place. A record is
-24 bytes of header (length, session number, time, kind) and its data, padded to 8 bytes, and never wraps: where the
-end is too near, the rest is skipped. Head is stored, as one aligned 8-byte word, after the record is in place.
+Layout: one page of header (magic, version, capacity, head, tail and a few words more), then `capacity` bytes of
+records. Head and tail are byte counts since the ring was made and only grow; their remainder by the capacity is the
+place. A record is 24 bytes of header (length, session number, time, kind) and its data, padded to 8 bytes, and never
+wraps: where the end is too near, the rest is skipped. Head is stored, as one aligned 8-byte word, after the record is
+in place.
 """
 
 from __future__ import annotations
@@ -46,8 +47,9 @@ _FILE = struct.Struct("=8sIIQ")  # magic, version, reserved, capacity
 _HEAD_WORD: Final = 8  # 64 bytes apart, so that writer and reader do not share a cache line
 _TAIL_WORD: Final = 16
 _HELD_BACK_WORD: Final = 24  # written by the reader: nonzero while it takes no more
+_SETTLED_WORD: Final = 40  # written by the writer: what is after it may be in use still, and must not be wiped
 _TAKEN_WORD: Final = 32  # written by the reader: what is before it is taken, and is being wiped until the tail is there
-_ZEROS: Final = bytes(1 << 20)
+_ZEROS: Final = bytes(1 << 17)
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 WINDOW: Final = 1 << 18
@@ -73,6 +75,26 @@ class RingRecord(msgspec.Struct, gc=False):
     at_ns: int
     kind: int
     data: bytes | memoryview
+
+
+def parse(position: int, piece: bytes | memoryview) -> list[RingRecord]:
+    """The records of a piece of a ring that begins with one.
+
+    Args:
+        position: where it begins, in the ring's life.
+        piece: up to a record's end, or the ring's.
+    """
+    unpack, data = _RECORD.unpack_from, memoryview(piece)
+    records: list[RingRecord] = []
+    place, last = 0, len(piece) - _HEADER
+    while place <= last:
+        length, session_no, at_ns, kind = unpack(data, place)
+        if length == _SKIP:
+            break
+        body = place + _HEADER
+        records.append(RingRecord(position + place, session_no, at_ns, kind, data[body : body + length]))
+        place = (body + length + 7) & ~7
+    return records
 
 
 def ring_directory(data_dir: Path, base: Path | None = None) -> Path:
@@ -219,7 +241,12 @@ class RingWriter:
         _pack_record(self._map, place, length, session_no, at_ns, kind)
         self._place = end = place + size
         self._words[_HEAD_WORD] = self._lap + end
+        self._words[_SETTLED_WORD] = self._lap + end
         return True
+
+    def settle(self) -> None:
+        """Let go of what `receiver` gave: only then may it be wiped."""
+        self._words[_SETTLED_WORD] = self._words[_HEAD_WORD]
 
     def receiver(
         self, receive: Receive, kind: int, session_no: int, blocked: Sized, otherwise: Callable[[], memoryview]
@@ -236,7 +263,8 @@ class RingWriter:
             otherwise: … this is called instead.
 
         Returns:
-            A function that gives what was received, good until the next record; it raises what `receive` does.
+            A function that gives what was received, good until the next record, or until `settle` is called; it raises
+            what `receive` does.
         """
         ring, view, words, pack, now = self._map, self._view, self._words, _pack_record, time.monotonic_ns
         needed = _HEADER + WINDOW
@@ -291,7 +319,8 @@ class RingWriter:
         """Let go of the map and the lock; the recorder process drains and removes the file."""
         self._words.release()
         self._view.release()
-        self._map.close()
+        with contextlib.suppress(BufferError):  # what was received last is looked at still: the map goes with that
+            self._map.close()
         os.close(self._fd)
 
 
@@ -337,32 +366,52 @@ class RingReader:
             start: the position where an earlier call stopped, if that is not released yet.
         """
         position = self.tail if start is None else start
-        head = self.head
-        end = min(head, position + limit_bytes)
-        capacity, ring, unpack = self.capacity, self._data, _RECORD.unpack_from
         records: list[RingRecord] = []
-        while position < end:
-            place = position % capacity
-            rest = capacity - place
-            length, session_no, at_ns, kind = unpack(ring, place) if rest >= _HEADER else (_SKIP, 0, 0, 0)
-            if length == _SKIP:
-                position += rest
-                end = min(head, end + rest)
-                continue
-            body = place + _HEADER
-            records.append(RingRecord(position, session_no, at_ns, kind, ring[body : body + length]))
-            position += (length + _HEADER + 7) & ~7
+        until = min(self.head, position + limit_bytes)
+        while position < until:
+            data, following = self.piece(position, self.head, until - position)
+            records += parse(position, data)
+            position = following
         return records, position
 
-    def release(self, position: int) -> None:
-        """Give the space before `position` back to the writer, wiped: what was said stays in journals alone."""
+    def piece(self, start: int, end: int, limit_bytes: int) -> tuple[memoryview, int]:
+        """What lies in the ring from a record's beginning on, in one piece, and where that ends.
+
+        It goes to a record's end, or the ring's; no further than `end`, which is one, and a record beyond the limit.
+        """
+        place = start % self.capacity
+        length = min(end - start, self.capacity - place)
+        if length > limit_bytes:
+            length = self._whole_records(place, limit_bytes, length)
+        return self._data[place : place + length], start + length
+
+    def _whole_records(self, place: int, least: int, most: int) -> int:
+        """How many bytes those records have that begin within the `least` bytes from there."""
+        size = 0
+        while size < least:
+            if most - size < _HEADER or (length := _RECORD.unpack_from(self._data, place + size)[0]) == _SKIP:
+                return most
+            size += (length + _HEADER + 7) & ~7
+        return size
+
+    def release(self, position: int, pause: Callable[[], object] = lambda: None) -> None:
+        """Give the space before `position` back to the writer, wiped: what was said stays on the disk alone.
+
+        What the writer has not settled is not given back yet: it may be about to send it on.
+
+        Args:
+            position: the end of a record.
+            pause: called every 128 KiB, for others to go first.
+        """
         tail = self._words[_TAIL_WORD]
+        position = min(position, self._words[_SETTLED_WORD])
         self._words[_TAKEN_WORD] = position
         while tail < position:
             place = tail % self.capacity
             size = min(position - tail, self.capacity - place, len(_ZEROS))
-            self._data[place : place + size] = _ZEROS[:size]
+            self._data[place : place + size] = _ZEROS if size == len(_ZEROS) else _ZEROS[:size]
             tail += size
+            pause()
         self._words[_TAIL_WORD] = position
 
     @property
