@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Final
 
 from recorder.errors import StoreError
+from recorder.protocol.envelope import SPEAKERS, RecordKind, gap_facts
 from recorder.store.counters import DISK_FREE, DISK_LOW, FSYNC, RING_HIGH_WATER, SPOOL_BYTES, Counters
 from recorder.store.layout import sync_directory
-from recorder.store.ring import SUFFIX, RingReader
+from recorder.store.ring import SUFFIX, RingReader, encode
 from recorder.store.spool import SpoolWriter, list_spools, spool_directory
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ _ROOM_AGAIN: Final = 1.1  # of the floor: recording that comes and goes would be
 _BLOCK_BYTES: Final = 4 << 20
 _PATIENT_BELOW: Final = 0.6  # a ring's fill
 _STINT_SECONDS: Final = 120e-6
+_FULL: Final = "ring full"
 SPOOL_SECONDS: Final = 5.0
 """A spool of this age is followed by a next one, so that it can be sorted and removed."""
 SPOOL_BYTES_MOST: Final = 256 << 20
@@ -169,9 +171,22 @@ class Drain:
 
     def _bury(self, name: str) -> None:
         """All that a dead worker wrote is on the spool: the ring goes, and that tells the sorter."""
+        self._spool_owed(name)
         self._let_go(name)
         self._taken.pop(name, None)
         self._rings.pop(name).close(remove=True)
+
+    def _spool_owed(self, name: str) -> None:
+        """What a killed worker could not record, and say that it could not."""
+        ring = self._rings[name]
+        now = time.monotonic_ns()
+        gaps = [
+            encode(RecordKind.GAP, owed.session_no, now, gap_facts(SPEAKERS[RecordKind(owed.kind)], owed.size, _FULL))
+            for owed in ring.owed
+        ]
+        if gaps:
+            spool = self._spools.get(name) or self._go_on(name)
+            spool.append(ring.head, memoryview(b"".join(gaps)), self._give_way)
 
     def sync(self) -> None:
         """Force to the disk what was written since the last call."""

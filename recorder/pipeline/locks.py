@@ -74,3 +74,18 @@ def ring_of(data_dir: Path) -> Path:
         if noted := (spool_directory(data_dir) / LOCK).read_bytes():
             return Path(os.fsdecode(noted))
     return ring_directory(data_dir)
+
+
+def is_recorded(data_dir: Path) -> bool:
+    """Whether a recorder process is at work on a store; looked up without touching anything."""
+    try:
+        fd = os.open(spool_directory(data_dir) / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False

@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from recorder.errors import StoreError
-from recorder.protocol.envelope import RecordKind
+from recorder.protocol.envelope import RecordKind, gap_facts
 from recorder.store.counters import JOURNAL_BYTES, JOURNAL_RECORDS, UNSORTED, Counters
 from recorder.store.journal import (
     Buffer,
@@ -183,7 +183,7 @@ class Sorter:
 
     def _note_damage(self, ring: str, size: int) -> None:
         """Whose records were in it is not known: any of the ring's running sessions may lack some."""
-        gap = msgspec.json.encode({"direction": "recorder", "bytes": size, "reason": "spool damaged"})
+        gap = gap_facts("recorder", size, "spool damaged")
         log.error("%d bytes of a spool cannot be read", size)
         for writer in (writer for key, writer in self._journals.items() if key[0] == ring):
             writer.write(encode_frame(writer.last_position + 1, time.monotonic_ns(), RecordKind.GAP, gap))

@@ -17,7 +17,7 @@ from typing import Final
 
 from recorder import logs
 from recorder.errors import StoreError
-from recorder.pipeline.locks import RecorderLock, SorterLock, ring_of
+from recorder.pipeline.locks import SorterLock, is_recorded
 from recorder.pipeline.parent import Parent
 from recorder.pipeline.sort import Sorter
 from recorder.store.counters import ERROR, HEARTBEAT, Counters, inherited
@@ -52,7 +52,7 @@ def run(
     try:
         while True:
             counters.set(HEARTBEAT, time.monotonic_ns())
-            last_round = parent.stopped.is_set() and (parent.orderly or recorder_has_ended(data_dir))
+            last_round = parent.stopped.is_set() and (parent.orderly or not is_recorded(data_dir))
             pause = _POLL_SECONDS
             try:
                 sorter.sort()
@@ -79,15 +79,6 @@ def _wait_for_lock(data_dir: Path, parent: Parent, counters: Counters) -> Sorter
         except StoreError:
             if parent.stopped.wait(_RETRY_SECONDS):
                 return None
-
-
-def recorder_has_ended(data_dir: Path) -> bool:
-    """Whether no recorder process is at work on a store."""
-    try:
-        RecorderLock(data_dir, ring_of(data_dir)).release()
-    except StoreError:
-        return False
-    return True
 
 
 def main() -> int:

@@ -8,11 +8,8 @@ from typing import Any
 
 import msgspec
 
-from recorder.protocol.envelope import RecordKind
+from recorder.protocol.envelope import SPEAKERS, RecordKind, gap_facts
 from recorder.store.ring import Receive, RingWriter
-
-_DIRECTIONS = {RecordKind.CLIENT_BYTES: "client", RecordKind.SERVER_BYTES: "server"}
-
 
 _GAP_BYTES = 1024  # more than the records of two gaps
 
@@ -52,8 +49,8 @@ class Tap:
         self._session_no = session_no
         self._gaps: dict[int, int] = {}
         self._owed: list[tuple[int, int, bytes]] = []  # kind, time and data of facts that the ring had no room for
-        self.missed: dict[int, int] = dict.fromkeys(_DIRECTIONS, 0)
-        self.left_out: dict[int, int] = dict.fromkeys(_DIRECTIONS, 0)
+        self.missed: dict[int, int] = dict.fromkeys(SPEAKERS, 0)
+        self.left_out: dict[int, int] = dict.fromkeys(SPEAKERS, 0)
         self.gaps = 0
         self.off = off
         self.stopped: str | None = "not to be recorded" if off else None
@@ -113,6 +110,7 @@ class Tap:
         self.gaps += kind not in self._gaps
         self._gaps[kind] = self._gaps.get(kind, 0) + count
         self.missed[kind] += count
+        self._ring.owe(self._session_no, kind, self._gaps[kind])
 
     def _resume(self, now: int, next_bytes: int) -> bool:
         return self.stopped is None and self._end_gaps(now, next_bytes)
@@ -142,5 +140,7 @@ class Tap:
     def _report(self, counts: dict[int, int], reason: str, now: int) -> None:
         for kind, count in counts.items():
             if count:
-                gap = {"direction": _DIRECTIONS[RecordKind(kind)], "bytes": count, "reason": reason}
-                self._record(RecordKind.GAP, self._session_no, now, msgspec.json.encode(gap))
+                self._record(
+                    RecordKind.GAP, self._session_no, now, gap_facts(SPEAKERS[RecordKind(kind)], count, reason)
+                )
+                self._ring.owe(self._session_no, kind, 0)

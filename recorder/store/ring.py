@@ -49,6 +49,8 @@ _TAIL_WORD: Final = 16
 _HELD_BACK_WORD: Final = 24  # written by the reader: nonzero while it takes no more
 _SETTLED_WORD: Final = 40  # written by the writer: what is after it may be in use still, and must not be wiped
 _TAKEN_WORD: Final = 32  # written by the reader: what is before it is taken, and is being wiped until the tail is there
+_OWED_WORDS: Final = range(64, PAGE // 8, 2)  # pairs: whose (session number, kind), and how many bytes
+_KIND_SHIFT: Final = 32
 _ZEROS: Final = bytes(1 << 17)
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
@@ -75,6 +77,11 @@ class RingRecord(msgspec.Struct, gc=False):
     at_ns: int
     kind: int
     data: bytes | memoryview
+
+
+def encode(kind: int, session_no: int, at_ns: int, data: bytes) -> bytes:
+    """One record as it stands in a ring."""
+    return (_RECORD.pack(len(data), session_no, at_ns, kind) + data).ljust((len(data) + _HEADER + 7) & ~7, b"\0")
 
 
 def parse(position: int, piece: bytes | memoryview) -> list[RingRecord]:
@@ -133,6 +140,14 @@ def check_directory(directory: Path) -> None:
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & _OTHERS_WRITE:
             hint = "Remove it, or name another tmpfs with --ring-dir."
             raise StoreError(f"{directory} is not a directory of this user's alone", hint=hint)
+
+
+class Owed(NamedTuple):
+    """Bytes of a session that could not be recorded, and that no record tells of yet."""
+
+    session_no: int
+    kind: int
+    size: int
 
 
 class RingState(NamedTuple):
@@ -302,6 +317,22 @@ class RingWriter:
         self._room_until = min(place + free - skipped, end)
         return True
 
+    def owe(self, session_no: int, kind: int, count: int) -> None:
+        """Put down, beside the records, how many bytes a session lacks by now: what stays should we be killed.
+
+        Args:
+            session_no: whose.
+            kind: of which direction.
+            count: 0 once a record tells of them.
+        """
+        whose = kind << _KIND_SHIFT | session_no
+        for free_too in (False, True):
+            for word in _OWED_WORDS:
+                if self._words[word] == whose or (free_too and count and not self._words[word + 1]):
+                    self._words[word] = whose
+                    self._words[word + 1] = count
+                    return
+
     def has_room(self, data_bytes: int) -> bool:
         """Whether records of so much data will fit, even if they have to start over at the ring's start."""
         return self.capacity - self.used_bytes() >= 2 * (data_bytes + PAGE)
@@ -413,6 +444,12 @@ class RingReader:
             tail += size
             pause()
         self._words[_TAIL_WORD] = position
+
+    @property
+    def owed(self) -> list[Owed]:
+        """What the writer could not record, and had no room to say so."""
+        pairs = [(self._words[word], self._words[word + 1]) for word in _OWED_WORDS]
+        return [Owed(whose & 0xFFFF_FFFF, whose >> _KIND_SHIFT, count) for whose, count in pairs if count]
 
     @property
     def head(self) -> int:

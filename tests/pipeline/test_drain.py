@@ -5,11 +5,14 @@ import os
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from recorder.pipeline.drain import Drain
 from recorder.pipeline.sort import Sorter
 from recorder.protocol.envelope import RecordKind
+from recorder.proxy.tap import Tap
+from recorder.store.journal import read_journal
 from recorder.store.ring import Receive, parse
 from recorder.store.spool import SpoolTail, SpoolWriter, list_spools
 from tests.pipeline.rings import Store
@@ -259,4 +262,40 @@ def test_drain_and_sync_and_sorter_at_once_lose_and_double_nothing(
     assert store.said(1) == [(CLIENT, str(number).encode()) for number in range(2000)]
     assert len(list_spools(store.data_dir)) == 1
     drain.sync()
+    drain.close()
+
+
+def test_what_a_killed_worker_could_not_record_is_said(store: Store, drain: Drain) -> None:
+    store.open(1)
+    store.open(2)
+    tap = Tap(store.ring, 2)
+    while not tap.missed_bytes:
+        tap.chunk(SERVER, bytes(100_000))
+    tap.chunk(CLIENT, bytes(50_000))
+    tap.chunk(CLIENT, bytes(50_000))
+    store.ring.close()  # as when it is killed
+    drain.drain()
+    gaps = [(number, msgspec.json.decode(data)) for number, kind, data in spooled(store) if kind == RecordKind.GAP]
+    assert gaps == [
+        (2, {"direction": "server", "bytes": 100_000, "reason": "ring full"}),
+        (2, {"direction": "client", "bytes": 100_000, "reason": "ring full"}),
+    ]
+    sorter = Sorter(store.data_dir, store.ring_dir)
+    sorter.sort()
+    sorter.close()
+    kinds = [record.kind for record in read_journal(store.journal(2).path)]
+    assert kinds[-3:] == [RecordKind.GAP, RecordKind.GAP, RecordKind.CLOSED]
+    drain.close()
+
+
+def test_what_was_said_once_there_was_room_is_not_said_again(store: Store, drain: Drain) -> None:
+    store.open(1)
+    tap = Tap(store.ring, 1)
+    while not tap.missed_bytes:
+        tap.chunk(SERVER, bytes(100_000))
+    drain.drain()
+    tap.chunk(SERVER, b"room again")
+    store.ring.close()
+    drain.drain()
+    assert [kind for _, kind, _ in spooled(store)].count(RecordKind.GAP) == 1
     drain.close()
