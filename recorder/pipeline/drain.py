@@ -16,7 +16,8 @@ from recorder.errors import StoreError
 from recorder.protocol.envelope import SPEAKERS, RecordKind, gap_facts
 from recorder.store.counters import DISK_FREE, DISK_LOW, FSYNC, RING_HIGH_WATER, SPOOL_BYTES, Counters
 from recorder.store.layout import sync_directory
-from recorder.store.ring import SUFFIX, RingReader, encode
+from recorder.store.ring import SUFFIX
+from recorder.store.ring_reader import RingReader, encode
 from recorder.store.spool import SpoolWriter, list_spools, spool_directory
 
 log = logging.getLogger(__name__)

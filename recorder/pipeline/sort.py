@@ -34,7 +34,8 @@ from recorder.store.journal import (
     read_journal,
 )
 from recorder.store.layout import sync_directory
-from recorder.store.ring import SUFFIX, RingRecord, parse
+from recorder.store.ring import SUFFIX
+from recorder.store.ring_reader import RingRecord, parse
 from recorder.store.spool import Block, SpoolFile, SpoolTail, list_spools
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from recorder import __version__
 from recorder.store.counters import ACCEPTING, DISK_LOW, HEARTBEAT, PAGE_METRICS, Counters, Metric
 from recorder.store.exposition import Sample, exposition, number
-from recorder.store.ring import look_at_rings
+from recorder.store.ring_reader import look_at_rings
 
 _SILENT_SECONDS: Final = 15.0
 _PAGE_SIZE: Final = os.sysconf("SC_PAGE_SIZE")

@@ -21,37 +21,33 @@ import mmap
 import os
 import stat
 import struct
-import sys
 import time
 from collections.abc import Callable, Sized
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Final
 
-import msgspec
-
-from recorder.errors import NewerFormatError, StoreError
+from recorder.errors import StoreError
 
 MAGIC: Final = b"RTRECRNG"
-VERSION: Final = 1
+VERSION: Final = 2
 PAGE: Final = 4096
 DEFAULT_BYTES: Final = 32 << 20
 SUFFIX: Final = ".ring"
 CONTROL_SUFFIX: Final = ".control"
 """A worker's control socket lies beside its ring, and goes with it."""
 
-_RECORD = struct.Struct("=IIQQ")  # data length, session number, monotonic ns, kind
-_HEADER: Final = _RECORD.size
-_pack_record = _RECORD.pack_into
-_SKIP: Final = 0xFFFF_FFFF  # a length that means: nothing more before the end, go on at the start
-_FILE = struct.Struct("=8sIIQ")  # magic, version, reserved, capacity
-_HEAD_WORD: Final = 8  # 64 bytes apart, so that writer and reader do not share a cache line
-_TAIL_WORD: Final = 16
-_HELD_BACK_WORD: Final = 24  # written by the reader: nonzero while it takes no more
-_SETTLED_WORD: Final = 40  # written by the writer: what is after it may be in use still, and must not be wiped
-_TAKEN_WORD: Final = 32  # written by the reader: what is before it is taken, and is being wiped until the tail is there
-_OWED_WORDS: Final = range(64, PAGE // 8, 2)  # pairs: whose (session number, kind), and how many bytes
-_KIND_SHIFT: Final = 32
-_ZEROS: Final = bytes(1 << 17)
+RECORD = struct.Struct("=IIQQ")  # data length, session number, monotonic ns, kind
+HEADER: Final = RECORD.size
+_pack_record = RECORD.pack_into
+SKIP: Final = 0xFFFF_FFFF  # a length that means: nothing more before the end, go on at the start
+FILE = struct.Struct("=8sIIQ")  # magic, version, reserved, capacity
+HEAD_WORD: Final = 8  # 64 bytes apart, so that writer and reader do not share a cache line
+TAIL_WORD: Final = 16
+HELD_BACK_WORD: Final = 24  # written by the reader: nonzero while it takes no more
+SETTLED_WORD: Final = 40  # written by the writer: what is after it may be in use still, and must not be wiped
+TAKEN_WORD: Final = 32  # written by the reader: what is before it is taken, and is being wiped until the tail is there
+OWED_WORDS: Final = range(64, PAGE // 8, 2)  # pairs: whose (session number, kind), and how many bytes
+KIND_SHIFT: Final = 32
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 WINDOW: Final = 1 << 18
@@ -59,49 +55,6 @@ WINDOW: Final = 1 << 18
 
 Receive = Callable[[memoryview, int], int]
 """Like `socket.recv_into`: reads at most so many bytes to the start of a buffer, and tells how many."""
-
-
-class RingRecord(msgspec.Struct, gc=False):
-    """One record as read.
-
-    Attributes:
-        position: its place in the ring's life, unique and growing.
-        session_no: the writer's number of the session.
-        at_ns: monotonic time.
-        kind: a `RecordKind`.
-        data: where it lies in the ring: good until it is released.
-    """
-
-    position: int
-    session_no: int
-    at_ns: int
-    kind: int
-    data: bytes | memoryview
-
-
-def encode(kind: int, session_no: int, at_ns: int, data: bytes) -> bytes:
-    """One record as it stands in a ring."""
-    return (_RECORD.pack(len(data), session_no, at_ns, kind) + data).ljust((len(data) + _HEADER + 7) & ~7, b"\0")
-
-
-def parse(position: int, piece: bytes | memoryview) -> list[RingRecord]:
-    """The records of a piece of a ring that begins with one.
-
-    Args:
-        position: where it begins, in the ring's life.
-        piece: up to a record's end, or the ring's.
-    """
-    unpack, data = _RECORD.unpack_from, memoryview(piece)
-    records: list[RingRecord] = []
-    place, last = 0, len(piece) - _HEADER
-    while place <= last:
-        length, session_no, at_ns, kind = unpack(data, place)
-        if length == _SKIP:
-            break
-        body = place + _HEADER
-        records.append(RingRecord(position + place, session_no, at_ns, kind, data[body : body + length]))
-        place = (body + length + 7) & ~7
-    return records
 
 
 def ring_directory(data_dir: Path, base: Path | None = None) -> Path:
@@ -142,69 +95,6 @@ def check_directory(directory: Path) -> None:
             raise StoreError(f"{directory} is not a directory of this user's alone", hint=hint)
 
 
-class Owed(NamedTuple):
-    """Bytes of a session that could not be recorded, and that no record tells of yet."""
-
-    session_no: int
-    kind: int
-    size: int
-
-
-class RingState(NamedTuple):
-    """What somebody who is neither writer nor reader can see of a ring.
-
-    Attributes:
-        capacity: its size in bytes.
-        used_bytes: how much has not been drained.
-        oldest_ns: the monotonic time of the oldest such record, or None.
-    """
-
-    capacity: int
-    used_bytes: int
-    oldest_ns: int | None
-
-
-def look_at_rings(directory: Path) -> list[RingState]:
-    """The state of every ring of a directory, whoever uses it, read without touching it."""
-    try:
-        paths = [path for path in directory.iterdir() if path.suffix == SUFFIX]
-    except FileNotFoundError:
-        return []
-    return [state for path in paths if (state := _look_at(path)) is not None]
-
-
-def _look_at(path: Path) -> RingState | None:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None  # drained and gone
-    try:
-        capacity = _capacity(fd, path)
-        while True:
-            head, tail = _word(fd, _HEAD_WORD), _word(fd, _TAIL_WORD)
-            oldest_ns = _time_at(fd, tail, capacity) if head > tail else None
-            if _word(fd, _TAIL_WORD) == tail:  # else its place may have been written over meanwhile
-                return RingState(capacity, max(head - tail, 0), oldest_ns)
-    except StoreError:
-        return None
-    finally:
-        os.close(fd)
-
-
-def _word(fd: int, number: int) -> int:
-    return int.from_bytes(os.pread(fd, 8, number * 8), sys.byteorder)
-
-
-def _time_at(fd: int, position: int, capacity: int) -> int:
-    place = position % capacity
-    for where in (place, 0):
-        if capacity - where >= _HEADER:
-            length, _, at_ns, _ = _RECORD.unpack(os.pread(fd, _HEADER, PAGE + where))
-            if length != _SKIP:
-                return int(at_ns)
-    return 0
-
-
 class RingWriter:
     """The worker's side.
 
@@ -224,7 +114,7 @@ class RingWriter:
             fcntl.flock(self._fd, fcntl.LOCK_EX)
             os.posix_fallocate(self._fd, 0, PAGE + capacity)
             self._map = mmap.mmap(self._fd, PAGE + capacity, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
-            _FILE.pack_into(self._map, 0, MAGIC, VERSION, 0, capacity)
+            FILE.pack_into(self._map, 0, MAGIC, VERSION, 0, capacity)
             hidden.rename(self.path)  # only now can the reader see it: whole, and locked
         except OSError as error:
             os.close(self._fd)
@@ -248,20 +138,20 @@ class RingWriter:
             False when the ring is full: nothing was written, and the caller has a gap to account for.
         """
         length = len(data)
-        size = (length + _HEADER + 7) & ~7
+        size = (length + HEADER + 7) & ~7
         if self._place + size > self._room_until and not self._find_room(size):
             return False
         place = self._place
-        self._map[place + _HEADER : place + _HEADER + length] = data
+        self._map[place + HEADER : place + HEADER + length] = data
         _pack_record(self._map, place, length, session_no, at_ns, kind)
         self._place = end = place + size
-        self._words[_HEAD_WORD] = self._lap + end
-        self._words[_SETTLED_WORD] = self._lap + end
+        self._words[HEAD_WORD] = self._lap + end
+        self._words[SETTLED_WORD] = self._lap + end
         return True
 
     def settle(self) -> None:
         """Let go of what `receiver` gave: only then may it be wiped."""
-        self._words[_SETTLED_WORD] = self._words[_HEAD_WORD]
+        self._words[SETTLED_WORD] = self._words[HEAD_WORD]
 
     def receiver(
         self, receive: Receive, kind: int, session_no: int, blocked: Sized, otherwise: Callable[[], memoryview]
@@ -282,7 +172,7 @@ class RingWriter:
             what `receive` does.
         """
         ring, view, words, pack, now = self._map, self._view, self._words, _pack_record, time.monotonic_ns
-        needed = _HEADER + WINDOW
+        needed = HEADER + WINDOW
 
         def take() -> memoryview:
             place = self._place
@@ -290,13 +180,13 @@ class RingWriter:
                 if blocked or not self._find_room(needed):
                     return otherwise()
                 place = self._place
-            body = place + _HEADER
+            body = place + HEADER
             end = body + receive(view[body:], WINDOW)
             data = view[body:end]
             if end != body:
                 pack(ring, place, end - body, session_no, now(), kind)
                 self._place = end = (end + 7) & -8
-                words[_HEAD_WORD] = self._lap + end
+                words[HEAD_WORD] = self._lap + end
             return data
 
         return take
@@ -310,8 +200,8 @@ class RingWriter:
         if skipped + size > free:
             return False
         if starts_over:
-            if skipped >= _HEADER:
-                _pack_record(self._map, place, _SKIP, 0, 0, 0)
+            if skipped >= HEADER:
+                _pack_record(self._map, place, SKIP, 0, 0, 0)
             self._lap += self.capacity
             self._place = place = PAGE
         self._room_until = min(place + free - skipped, end)
@@ -325,9 +215,9 @@ class RingWriter:
             kind: of which direction.
             count: 0 once a record tells of them.
         """
-        whose = kind << _KIND_SHIFT | session_no
+        whose = kind << KIND_SHIFT | session_no
         for free_too in (False, True):
-            for word in _OWED_WORDS:
+            for word in OWED_WORDS:
                 if self._words[word] == whose or (free_too and count and not self._words[word + 1]):
                     self._words[word] = whose
                     self._words[word + 1] = count
@@ -339,12 +229,12 @@ class RingWriter:
 
     def used_bytes(self) -> int:
         """How much the recorder process has not taken yet."""
-        return int(self._words[_HEAD_WORD] - self._words[_TAIL_WORD])
+        return int(self._words[HEAD_WORD] - self._words[TAIL_WORD])
 
     @property
     def held_back(self) -> bool:
         """Whether the recorder process has said that it takes no more for now."""
-        return self._words[_HELD_BACK_WORD] != 0
+        return self._words[HELD_BACK_WORD] != 0
 
     def close(self) -> None:
         """Let go of the map and the lock; the recorder process drains and removes the file."""
@@ -353,145 +243,3 @@ class RingWriter:
         with contextlib.suppress(BufferError):  # what was received last is looked at still: the map goes with that
             self._map.close()
         os.close(self._fd)
-
-
-def _capacity(fd: int, path: Path) -> int:
-    header = os.pread(fd, _FILE.size, 0)
-    if len(header) == _FILE.size:
-        magic, version, _, capacity = _FILE.unpack(header)
-        if magic == MAGIC and version > VERSION:
-            raise NewerFormatError(str(path), version, VERSION)
-        if magic == MAGIC and os.fstat(fd).st_size == PAGE + capacity:
-            return int(capacity)
-    raise StoreError(f"{path} is not a recorder ring", hint="Remove it if nothing uses it.")
-
-
-class RingReader:
-    """The recorder process's side.
-
-    Raises:
-        StoreError: the file is no ring.
-        NewerFormatError: it was made by a newer version.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.name = path.name.removesuffix(SUFFIX)
-        self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            self.capacity = _capacity(self._fd, path)
-            ring = mmap.mmap(self._fd, PAGE + self.capacity, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
-        except StoreError:
-            os.close(self._fd)
-            raise
-        self._words = memoryview(ring).cast("Q")
-        self._data = memoryview(ring)[PAGE:]
-        if self._words[_TAKEN_WORD] > self._words[_TAIL_WORD]:  # a reader was killed while it released
-            self.release(self._words[_TAKEN_WORD])
-
-    def read(self, limit_bytes: int = 8 << 20, start: int | None = None) -> tuple[list[RingRecord], int]:
-        """Records not yet released, oldest first, and the position to `release` when they are safe.
-
-        Args:
-            limit_bytes: stop after about so much; call again for the rest.
-            start: the position where an earlier call stopped, if that is not released yet.
-        """
-        position = self.tail if start is None else start
-        records: list[RingRecord] = []
-        until = min(self.head, position + limit_bytes)
-        while position < until:
-            data, following = self.piece(position, self.head, until - position)
-            records += parse(position, data)
-            position = following
-        return records, position
-
-    def piece(self, start: int, end: int, limit_bytes: int) -> tuple[memoryview, int]:
-        """What lies in the ring from a record's beginning on, in one piece, and where that ends.
-
-        It goes to a record's end, or the ring's; no further than `end`, which is one, and a record beyond the limit.
-        """
-        place = start % self.capacity
-        length = min(end - start, self.capacity - place)
-        if length > limit_bytes:
-            length = self._whole_records(place, limit_bytes, length)
-        return self._data[place : place + length], start + length
-
-    def _whole_records(self, place: int, least: int, most: int) -> int:
-        """How many bytes those records have that begin within the `least` bytes from there."""
-        size = 0
-        while size < least:
-            if most - size < _HEADER or (length := _RECORD.unpack_from(self._data, place + size)[0]) == _SKIP:
-                return most
-            size += (length + _HEADER + 7) & ~7
-        return size
-
-    def release(self, position: int, pause: Callable[[], object] = lambda: None) -> None:
-        """Give the space before `position` back to the writer, wiped: what was said stays on the disk alone.
-
-        What the writer has not settled is not given back yet: it may be about to send it on.
-
-        Args:
-            position: the end of a record.
-            pause: called every 128 KiB, for others to go first.
-        """
-        tail = self._words[_TAIL_WORD]
-        position = min(position, self._words[_SETTLED_WORD])
-        self._words[_TAKEN_WORD] = position
-        while tail < position:
-            place = tail % self.capacity
-            size = min(position - tail, self.capacity - place, len(_ZEROS))
-            self._data[place : place + size] = _ZEROS if size == len(_ZEROS) else _ZEROS[:size]
-            tail += size
-            pause()
-        self._words[_TAIL_WORD] = position
-
-    @property
-    def owed(self) -> list[Owed]:
-        """What the writer could not record, and had no room to say so."""
-        pairs = [(self._words[word], self._words[word + 1]) for word in _OWED_WORDS]
-        return [Owed(whose & 0xFFFF_FFFF, whose >> _KIND_SHIFT, count) for whose, count in pairs if count]
-
-    @property
-    def head(self) -> int:
-        """The position after the newest record."""
-        return self._words[_HEAD_WORD]
-
-    @property
-    def tail(self) -> int:
-        """The position of the oldest record that was not released."""
-        return self._words[_TAIL_WORD]
-
-    @property
-    def used_bytes(self) -> int:
-        """How much there is to read."""
-        return self.head - self.tail
-
-    def hold_back(self, held_back: bool) -> None:
-        """Tell the worker whether its records are being taken."""
-        self._words[_HELD_BACK_WORD] = held_back
-
-    def writer_is_dead(self) -> bool:
-        """Whether the worker is gone (its lock can be had). What it appended is still here."""
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def close(self, *, remove: bool = False) -> None:
-        """Let go of the file; `remove` deletes it, for a dead worker's ring that is drained.
-
-        The map goes with the last record that lies in it.
-        """
-        self._words.release()
-        self._data.release()
-        if remove:
-            self.path.unlink(missing_ok=True)
-            self.path.with_suffix(CONTROL_SUFFIX).unlink(missing_ok=True)
-        os.close(self._fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

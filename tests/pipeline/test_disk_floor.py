@@ -14,7 +14,8 @@ from recorder.pipeline.drain import DiskLowError, Drain
 from recorder.protocol.envelope import RecordKind
 from recorder.store import layout
 from recorder.store.counters import DISK_FREE, DISK_LOW, ERROR, FSYNC, SPOOL_BYTES, Counters
-from recorder.store.ring import RingWriter, parse
+from recorder.store.ring import RingWriter
+from recorder.store.ring_reader import parse
 from recorder.store.spool import SpoolTail, list_spools
 
 FLOOR = 100 << 20

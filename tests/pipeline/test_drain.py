@@ -13,7 +13,8 @@ from recorder.pipeline.sort import Sorter
 from recorder.protocol.envelope import RecordKind
 from recorder.proxy.tap import Tap
 from recorder.store.journal import read_journal
-from recorder.store.ring import Receive, parse
+from recorder.store.ring import Receive
+from recorder.store.ring_reader import parse
 from recorder.store.spool import SpoolTail, SpoolWriter, list_spools
 from tests.pipeline.rings import Store
 
@@ -157,7 +158,7 @@ def test_it_gives_way_in_between_but_not_when_a_ring_fills_up(
     given.clear()
     for _ in range(8):
         store.say(1, CLIENT, bytes(100_000))
-    monkeypatch.setattr("recorder.store.ring.RingReader.release", lambda *_: None)
+    monkeypatch.setattr("recorder.store.ring_reader.RingReader.release", lambda *_: None)
     drain.drain()
     assert not given
     monkeypatch.undo()

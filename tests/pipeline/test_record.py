@@ -50,7 +50,7 @@ def test_a_kill_between_writing_and_releasing_doubles_nothing(store: Store, monk
         if ended:
             store.say(number, RecordKind.CLOSED, b"{}")
         killed = store.recorder()
-        monkeypatch.setattr("recorder.store.ring.RingReader.release", lambda *_: None)
+        monkeypatch.setattr("recorder.store.ring_reader.RingReader.release", lambda *_: None)
         killed.drain()
         monkeypatch.undo()
         recorder = store.recorder()

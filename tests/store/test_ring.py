@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recorder.errors import NewerFormatError, StoreError
-from recorder.store.ring import PAGE, WINDOW, RingReader, RingWriter, ring_directory
+from recorder.store.ring import PAGE, WINDOW, RingWriter, ring_directory
+from recorder.store.ring_reader import RingReader
 
 
 def test_what_is_appended_is_read_in_order(tmp_path: Path) -> None:
