@@ -27,6 +27,7 @@ SELECT
   parsed.output_index,
   parsed.content_index,
   parsed.audio_ms,
+  parsed.opcode,
   parsed.body
 FROM (
   SELECT *, TRY_CAST(payload AS JSON) AS body
