@@ -1,5 +1,5 @@
 -- Appends are most of a call's events: what is asked of all of them is asked of stretches of up to 16, and the single ones
--- are looked up in `events` where they matter. The millisecond axis counts every appended millisecond of the session and
+-- are looked up where they matter. The millisecond axis counts every appended millisecond of the session and
 -- runs on through `input_audio_buffer.clear`, as the server's audio_start_ms and audio_end_ms do.
 WITH stretches AS (
   SELECT
@@ -13,8 +13,7 @@ WITH stretches AS (
     min(monotonic_ns) AS first_at_ns,
     max(monotonic_ns) AS last_at_ns,
     sum(audio_ms) AS audio_ms
-  FROM events
-  WHERE direction = 'client' AND type IN ('input_audio_buffer.append', 'session.input_audio_buffer.append')
+  FROM appends
   GROUP BY ALL
 )
 SELECT

@@ -28,10 +28,9 @@ lags AS (
     monotonic_ns - CAST(coalesce(sum(audio_ms) OVER (
       PARTITION BY session_id ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
     ), 0) * 1e6 AS BIGINT) AS lag_ns
-  FROM events
+  FROM appends
   SEMI JOIN lagging USING (session_id)
-  WHERE direction = 'client' AND audio_ms > 0
-    AND type IN ('input_audio_buffer.append', 'session.input_audio_buffer.append')
+  WHERE audio_ms > 0
 ),
 waits AS (
   SELECT
@@ -56,7 +55,7 @@ gaps AS (
 paced AS (
   SELECT merged.*, merged.audio_ms - last.audio_ms AS paced_ms
   FROM merged
-  JOIN events AS last
+  JOIN appends AS last
     ON last.session_id = merged.session_id AND last.position = merged.last_append_position
 ),
 summed AS (

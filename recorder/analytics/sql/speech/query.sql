@@ -69,24 +69,23 @@ beside AS (
 looked_at AS (
   SELECT input_audio.session_id, input_audio.stretch, input_audio.before_ms
   FROM input_audio
-  SEMI JOIN (SELECT session_id, stretch_no + unnest([0, 1]) AS stretch_no FROM beside) AS near
-    ON near.session_id = input_audio.session_id AND near.stretch_no = input_audio.stretch_no
+  SEMI JOIN (SELECT session_id, stretch_no + unnest([0, 1]) AS stretch_no FROM beside) AS chosen
+    ON chosen.session_id = input_audio.session_id AND chosen.stretch_no = input_audio.stretch_no
   WHERE input_audio.is_audible
 ),
-appends AS (
+near AS (
   SELECT
-    events.session_id, events.position, events.monotonic_ns AS at_ns,
-    looked_at.before_ms + sum(events.audio_ms) OVER (
-      PARTITION BY events.session_id, looked_at.stretch ORDER BY events.position ROWS UNBOUNDED PRECEDING) AS end_ms
-  FROM events
-  JOIN looked_at ON looked_at.session_id = events.session_id AND looked_at.stretch = events.position // 16
-  WHERE events.direction = 'client' AND events.audio_ms > 0
-    AND events.type IN ('input_audio_buffer.append', 'session.input_audio_buffer.append')
+    appends.session_id, appends.position, appends.monotonic_ns AS at_ns,
+    looked_at.before_ms + sum(appends.audio_ms) OVER (
+      PARTITION BY appends.session_id, looked_at.stretch ORDER BY appends.position ROWS UNBOUNDED PRECEDING) AS end_ms
+  FROM appends
+  JOIN looked_at ON looked_at.session_id = appends.session_id AND looked_at.stretch = appends.position // 16
+  WHERE appends.audio_ms > 0
 ),
 bounded AS (
   SELECT margins.*, sent.end_ms AS sent_ms
   FROM margins
-  ASOF LEFT JOIN appends AS sent
+  ASOF LEFT JOIN near AS sent
     ON sent.session_id = margins.session_id
     AND sent.position < coalesce(margins.stop_position, margins.start_position)
 ),
@@ -113,7 +112,7 @@ wanted AS (
 carried AS (
   SELECT wanted.session_id, wanted.first_position, wanted.is_end, carrier.at_ns, carrier.position
   FROM wanted
-  ASOF JOIN appends AS carrier
+  ASOF JOIN near AS carrier
     ON carrier.session_id = wanted.session_id AND carrier.end_ms >= wanted.ms
 ),
 carriers AS (

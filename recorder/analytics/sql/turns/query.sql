@@ -18,9 +18,8 @@ fillings AS (
       PARTITION BY session_id ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS filling_no
   FROM (
     SELECT session_id, position, monotonic_ns AS at_ns, audio_ms, false AS empties
-    FROM events
-    WHERE direction = 'client' AND audio_ms > 0
-      AND type IN ('input_audio_buffer.append', 'session.input_audio_buffer.append')
+    FROM appends
+    WHERE audio_ms > 0
     UNION ALL
     SELECT session_id, position, NULL, NULL, true
     FROM wire_events
