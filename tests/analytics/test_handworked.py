@@ -54,7 +54,7 @@ PRICES: Final = (
 )
 """USD per million tokens; `hand-clock` takes 36 cents an hour, which is 0.01 cents a second."""
 
-WORDS: Final = {
+WORDS: Final[dict[tuple[str, str], set[Any]]] = {
     ("sessions", "closed_by"): {"client", "upstream", "proxy", "lost"},
     ("responses", "trigger"): {"client", "vad", "idle_timeout", "unknown"},
     ("responses", "status"): {"completed", "cancelled", "incomplete", "failed", "dangling"},
