@@ -44,6 +44,11 @@ _COST: Final = """
         / nullif(sum(duration_seconds) FILTER (cost_usd IS NOT NULL AND duration_seconds > 0), 0) * 60
         AS cost_per_minute_usd"""
 
+_PACE: Final = """
+    median(pace) AS pace_p50,
+    count(pace_without_gaps) AS paced,
+    count(*) FILTER (pace_without_gaps NOT BETWEEN 0.9 AND 1.1) AS off_pace"""
+
 _SUMMED: Final = """
     session_id, status, opened_at, duration_seconds, response_count, turn_count, interruption_count, tool_call_count,
     error_count, input_tokens, cached_tokens, output_tokens, total_tokens, cost_usd"""
@@ -65,7 +70,8 @@ def overview(catalog: Queryable, since: datetime | None) -> dict[str, Any]:
     """The totals of all sessions opened since then, or of all: sessions, tokens, cost, latencies with their n.
 
     `cost_usd` sums the sessions that have a price, `unpriced` counts those with usage and none; `cost_per_minute_usd`
-    is of the priced ones with times. `interrupted` and `spoken` are as in the aggregate `interruptions`.
+    is of the priced ones with times. `interrupted` and `spoken` are as in the aggregate `interruptions`; `pace_p50`,
+    `paced` (sessions with a pace) and `off_pace` (those off real time by more than a tenth) as in `pacing`.
     """
     return records(
         catalog.query(
@@ -75,7 +81,8 @@ def overview(catalog: Queryable, since: datetime | None) -> dict[str, Any]:
             answered AS (SELECT {_FIRST_AUDIO}, {_VOICE_TO_VOICE}, count(*) FILTER (r.audio_ms > 0) AS spoken
                 FROM stored.responses r SEMI JOIN chosen USING (session_id) WHERE NOT coalesce(r.out_of_band, false)),
             cut_into AS (SELECT count(DISTINCT {_CUT_INTO}) AS interrupted
-                FROM stored.interruptions SEMI JOIN chosen USING (session_id) WHERE NOT coalesce(out_of_band, false))
+                FROM stored.interruptions SEMI JOIN chosen USING (session_id) WHERE NOT coalesce(out_of_band, false)),
+            streamed AS (SELECT {_PACE} FROM stored.pacing SEMI JOIN chosen USING (session_id))
             SELECT count(*) AS sessions, count(*) FILTER (status = 'running') AS live,
                    count(*) FILTER (opened_at IS NULL) AS untimed,
                    coalesce(sum(duration_seconds), 0.0) AS duration_seconds,
@@ -86,11 +93,12 @@ def overview(catalog: Queryable, since: datetime | None) -> dict[str, Any]:
                    sum(input_tokens)::BIGINT AS input_tokens, sum(cached_tokens)::BIGINT AS cached_tokens,
                    sum(output_tokens)::BIGINT AS output_tokens, sum(total_tokens)::BIGINT AS total_tokens,
                    {_COST},
-                   (SELECT interrupted FROM cut_into) AS interrupted, (SELECT answered FROM answered) AS latency
+                   (SELECT interrupted FROM cut_into) AS interrupted, (SELECT answered FROM answered) AS latency,
+                   (SELECT streamed FROM streamed) AS pacing
             FROM chosen
             """,
             [since],
-        ).unnest("latency")
+        ).unnest("latency", "pacing")
     )[0]
 
 

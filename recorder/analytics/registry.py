@@ -1,6 +1,6 @@
 """The SQL models on disk: one folder each, `sql/<model>/{query.sql, model.yaml}`.
 
-A model is a SELECT over `events`, `event_types` and other models, and a description of what comes out: grain, key,
+A model is a SELECT over `SOURCES` and other models, and a description of what comes out: grain, key,
 columns with type, unit and meaning, and checks (queries whose rows are failures). See docs/models.md.
 
 What depends on prices is not stored, since history can be repriced: a model is a view then, or adds columns to its
@@ -18,7 +18,7 @@ import yaml
 
 from recorder.errors import RecorderError
 
-SOURCES = frozenset({"events", "event_types"})
+SOURCES = frozenset({"events", "appends", "other_events", "event_types"})
 """Relations that every model may read without depending on them."""
 
 _BUILT_IN = Path(__file__).parent / "sql"

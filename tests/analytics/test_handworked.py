@@ -54,6 +54,26 @@ PRICES: Final = (
 )
 """USD per million tokens; `hand-clock` takes 36 cents an hour, which is 0.01 cents a second."""
 
+WORDS: Final[dict[tuple[str, str], set[Any]]] = {
+    ("sessions", "closed_by"): {"client", "upstream", "proxy", "lost"},
+    ("responses", "trigger"): {"client", "vad", "idle_timeout", "unknown"},
+    ("responses", "status"): {"completed", "cancelled", "incomplete", "failed", "dangling"},
+    ("responses", "status_reason"): {"turn_detected", "client_cancelled", "max_output_tokens", "content_filter"},
+    ("interruptions", "source"): {"server_vad", "client"},
+    ("interruptions", "truncate_status"): {
+        "ok", "missing", "beyond_audio", "rejected", "late", "not_needed", "server_truncated",
+    },
+    ("interruptions", "false_barge_in"): {True, False},
+    ("contexts", "cache_bust_cause"): {"truncation", "config_change", "idle_expiry", "unknown"},
+    ("errors", "cause_confidence"): {"exact", "inferred", "none"},
+    ("usage", "kind"): {"response", "transcription", "session"},
+    ("usage", "billed_by"): {"tokens", "seconds"},
+    ("transcriptions", "status"): {"completed", "failed"},
+    ("mcp_calls", "status"): {"completed", "failed"},
+    ("tool_calls", "unanswered"): {True, False},
+}  # fmt: skip
+"""What the definitions name, by table and column."""
+
 NUMERIC: Final = {"BIGINT", "INTEGER", "DOUBLE"}
 
 Build = Callable[..., pa.Table]
@@ -102,3 +122,9 @@ def test_every_number_was_worked_by_hand() -> None:
         if column.type in NUMERIC or column.type.startswith("DECIMAL")
     }
     assert numbers - worked == set()
+
+
+@pytest.mark.parametrize(("table", "column"), WORDS, ids=[".".join(place) for place in WORDS])
+def test_every_word_of_the_definitions_was_worked_by_hand(table: str, column: str) -> None:
+    worked = {row.get(column) for tables in EXPECTED.values() for row in tables.get(table, ())}
+    assert WORDS[table, column] <= worked

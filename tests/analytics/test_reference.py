@@ -25,7 +25,10 @@ def test_every_table_and_column_is_described(name: str) -> None:
         assert f"`{column.name}`" in section
         assert len(column.description) > 5, column.name
     assert model.grain
-    assert model.example in section
+    assert model.caveats
+    assert model.example
+    assert model.caveats.strip() in section
+    assert model.example.strip() in section
 
 
 def test_units_are_those_of_the_names() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,8 +12,7 @@ import pytest
 
 from recorder.analytics.engine import Engine
 from recorder.analytics.prices import Price
-from recorder.analytics.stats import COMMON, aggregates, measure, sessions_to_rebuild, unpriced_models
-from recorder.analytics.stats_reference import ORDER, stats_reference
+from recorder.analytics.stats import aggregates, measure, sessions_to_rebuild, unpriced_models
 from recorder.errors import UsageError
 
 FIRST, SECOND = date(2026, 9, 1), date(2026, 9, 2)
@@ -395,13 +393,3 @@ def test_what_there_is_not(engine: Engine, name: str, by: list[str] | None, prob
     with pytest.raises(UsageError, match=problem) as caught:
         measure(engine, name, by=by)
     assert caught.value.hint
-
-
-def test_the_page_is_what_the_aggregates_say() -> None:
-    how = "write it anew: docs/stats.md is recorder.analytics.stats_reference.stats_reference()"
-    page = Path(__file__).parents[2] / "docs" / "stats.md"
-    assert page.read_text(encoding="utf-8") == stats_reference(), how
-    assert set(ORDER) == set(aggregates())
-    for one in aggregates().values():
-        assert all(len(column.description) > 4 for column in one.columns)
-        assert set(COMMON) <= set(one.dimensions)

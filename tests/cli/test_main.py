@@ -202,6 +202,13 @@ def test_every_command_option_and_variable_is_documented() -> None:
     assert missing == []
 
 
+def test_commands_are_documented_in_the_order_of_the_help() -> None:
+    text = DOCS.read_text()
+    ordered = [module.__name__.rpartition(".")[2].rstrip("_") for _, modules in main.COMMANDS for module in modules]
+    assert re.findall(r"^\| \[`(\S+)`\]\(#recorder-", text, re.MULTILINE) == ordered
+    assert re.findall(r"^## recorder (\S+)$", text, re.MULTILINE) == ordered
+
+
 def test_examples_in_the_help_name_options_that_exist() -> None:
     known = commands()
     for _, modules in main.COMMANDS:

@@ -51,6 +51,8 @@ def test_the_overview_shows_the_numbers(client: TestClient) -> None:
     notes = re.findall(r'<p class="note"[^>]*>([^<]*)', text)
     assert "100\u202f% · n\u00a0=\u00a02" in notes
     assert tiles["First audio"].strip() == "323 ms"
+    assert tiles[words.TILE_PACE] == "1.00\u202f×"  # 19 appends of 100 ms in 1.901 s
+    assert words.NOTE_PACE.format(off=0, n=1) in notes
 
 
 def test_the_overview_begins_with_the_last_day_where_there_is_something_in_it(client: TestClient) -> None:

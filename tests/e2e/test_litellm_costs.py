@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from recorder.analytics.engine import Engine, run_models
-from recorder.analytics.prices import Price, built_in_prices
+from recorder.analytics.prices import Price, built_in_prices, price_of
 from recorder.store import schema
 from tests.e2e.installs import CLIENTS, execute, python_with
 
@@ -37,13 +38,62 @@ TRANSCRIBERS = {"gpt-4o-transcribe", "gpt-4o-mini-transcribe", "gpt-4o-transcrib
 TIMERS = {"whisper-1", "gpt-transcribe", "gpt-realtime-whisper", "gpt-live-transcribe"}
 """What both must know at least: realtime models, and transcription models by tokens and by seconds."""
 
+FIRST, SECOND = "gpt-4o-realtime-preview-2024-10-01", "gpt-4o-realtime-preview-2024-12-17"
+SMALL = "gpt-4o-mini-realtime-preview-2024-12-17"
+AZURE = {
+    "gpt-realtime",
+    "gpt-realtime-1.5",
+    "gpt-realtime-2",
+    "gpt-realtime-2.1",
+    "gpt-realtime-2.1-mini",
+    "gpt-realtime-2025-08-28",
+    "gpt-realtime-mini",
+    "gpt-realtime-mini-2025-10-06",
+    SECOND,
+    SMALL,
+}
+"""What LiteLLM knows as `azure/<name>`."""
+
+GEMINI = {
+    "gemini-3.1-flash-live-preview",
+    "gemini-3.8-live",
+    "gemini-2.5-flash-native-audio-latest",
+    "gemini-live-2.5-flash-preview-native-audio-09-2025",
+}
+"""What LiteLLM knows as `gemini/<name>`."""
+
+GROK = {"grok-voice-latest", "grok-voice-3.0"}
+"""What xAI bills by the hour and by the message of text, and LiteLLM knows as `xai/<name>`."""
+
 
 class Case(NamedTuple):
-    """One session, and what LiteLLM is known to reckon otherwise in it: USD that it has less than we."""
+    """One session, by LiteLLM's name of its model, and what LiteLLM is known to reckon otherwise: USD it has less."""
 
     model: str
     events: list[dict[str, Any]]
     explained: Decimal = Decimal(0)
+
+
+def elsewhere() -> Iterator[tuple[str, str, dict[str, str]]]:
+    """Models that both know under other names: ours, LiteLLM's, and the USD per million it takes instead of ours.
+
+    Named differences: the first version on Azure at its first price; cached audio of Gemini at the price of text; its
+    images at the price of text where LiteLLM has no other.
+    """
+    for name in sorted(AZURE):
+        yield name, f"azure/{name}", {}
+    yield FIRST, f"azure/{FIRST}", {"input_audio": "100", "output_audio": "200"}
+    for name in sorted(GEMINI):
+        heard = {"cached_audio": str(priced(name).cached_text_usd)}
+        seen = {"input_image": str(priced(name).input_text_usd)} if "2.5" in name else {}
+        yield name, f"gemini/{name}", heard | seen
+
+
+def priced(model: str) -> Price:
+    """What a model costs, by its name."""
+    price = price_of(built_in_prices(), model, date(2027, 1, 1))
+    assert price is not None
+    return price
 
 
 def per_token(price: Price, kind: str) -> Decimal:
@@ -89,12 +139,38 @@ def done(used: dict[str, Any], number: int) -> dict[str, Any]:
     return {"type": "response.done", "response": {"id": f"r{number}", "status": "completed", "usage": used}}
 
 
-def conversation(price: Price, rng: random.Random) -> Case:
-    """Named difference: LiteLLM bills cached images at the text's cached price."""
+def conversation(
+    price: Price, rng: random.Random, *, ours: str | None = None, theirs: str | None = None, **rates: str
+) -> Case:
+    """Named difference: LiteLLM bills cached images at the text's cached price.
+
+    `ours` and `theirs` are the model's names, `rates` USD per million of LiteLLM that differ for further reasons.
+    """
     used = [usage(rng) for _ in range(rng.randrange(1, 5))]
-    images = sum(one["input_token_details"]["cached_tokens_details"]["image_tokens"] for one in used)
-    explained = images * (per_token(price, "cached_image") - per_token(price, "cached_text"))
-    return Case(price.model, [created(price.model), *(done(one, n) for n, one in enumerate(used))], explained)
+    taken = {"cached_image": str(price.cached_text_usd)} | rates
+    explained = sum(
+        (
+            tokens * (per_token(price, kind) - Decimal(taken[kind]) / 1_000_000)
+            for one in used
+            for kind, tokens in billed(one).items()
+            if kind in taken
+        ),
+        Decimal(0),
+    )
+    events = [created(ours or price.model), *(done(one, n) for n, one in enumerate(used))]
+    return Case(theirs or price.model, events, explained)
+
+
+def billed(used: dict[str, Any]) -> dict[str, int]:
+    """A usage that is divided in full, by the kinds of prices."""
+    told, said = used["input_token_details"], used["output_token_details"]
+    cached = told["cached_tokens_details"]
+    kinds = ("text", "audio", "image")
+    return {
+        **{f"input_{kind}": told[f"{kind}_tokens"] - cached[f"{kind}_tokens"] for kind in kinds},
+        **{f"cached_{kind}": cached[f"{kind}_tokens"] for kind in kinds},
+        **{f"output_{kind}": said[f"{kind}_tokens"] for kind in ("text", "audio")},
+    }
 
 
 def undivided(price: Price, rng: random.Random) -> Case:
@@ -151,10 +227,11 @@ def cases() -> Iterator[Case]:
         elif "realtime" in price.model:
             yield from (conversation(price, rng) for _ in range(20))
             yield from (undivided(price, rng) for _ in range(10))
-    preview = next(price for price in built_in_prices() if price.model == "gpt-4o-mini-realtime*")
-    for case in (conversation(preview, rng), undivided(preview, rng)):
-        model = "gpt-4o-mini-realtime-preview-2024-12-17"
-        yield Case(model, [created(model), *case.events[1:]], case.explained)
+    preview = undivided(priced(SMALL), rng)
+    yield conversation(priced(SMALL), rng, ours=SMALL, theirs=SMALL)
+    yield Case(SMALL, [created(SMALL), *preview.events[1:]], preview.explained)
+    for ours, theirs, rates in elsewhere():
+        yield from (conversation(priced(ours), rng, ours=ours, theirs=theirs, **rates) for _ in range(10))
 
 
 def our_costs(chosen: list[Case]) -> list[Decimal]:
@@ -186,12 +263,25 @@ def litellm_python() -> Path:
     return python_with("litellm", CLIENTS / "litellm" / "requirements.lock")
 
 
+def asked(python: Path, chosen: list[Case]) -> list[float | None]:
+    """What LiteLLM reckons; None for models that it does not know."""
+    text = json.dumps([{"model": case.model, "events": case.events} for case in chosen])
+    answers: list[float | None] = json.loads(execute(python, CLIENTS / "litellm" / "calculate.py", stdin=text))
+    return answers
+
+
 def test_costs_are_litellms(litellm_python: Path) -> None:
     chosen = list(cases())
-    asked = json.dumps([{"model": case.model, "events": case.events} for case in chosen])
-    answers = json.loads(execute(litellm_python, CLIENTS / "litellm" / "calculate.py", stdin=asked))
+    answers = asked(litellm_python, chosen)
     both_know = {case.model for case, answer in zip(chosen, answers, strict=True) if answer is not None}
-    assert both_know >= REALTIME | TRANSCRIBERS | TIMERS
+    assert both_know >= REALTIME | TRANSCRIBERS | TIMERS | {theirs for _, theirs, _ in elsewhere()}
     for case, ours, theirs in zip(chosen, our_costs(chosen), answers, strict=True):
         if theirs is not None:
             assert abs(ours - case.explained - Decimal(theirs)) < EXACT, case
+
+
+def test_what_is_billed_by_the_message_is_unknown_here_and_nothing_there(litellm_python: Path) -> None:
+    rng = random.Random(12)
+    chosen = [Case(f"xai/{name}", [created(name), done(usage(rng), 0)]) for name in sorted(GROK)]
+    assert our_costs(chosen) == [None, None]
+    assert asked(litellm_python, chosen) == [0, 0]

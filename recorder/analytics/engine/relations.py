@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from recorder.analytics.prices import Price, PriceRange, price_ranges
 from recorder.analytics.registry import stored_models
+from recorder.protocol.append_runs import APPEND_TYPES
 from recorder.protocol.event_types import VOCABULARY
 from recorder.store import schema
 
 EVENT_SETS = ("events", "appends")
 """The data sets that the view `events` joins."""
+
+_OF_APPENDS = ["session_id", "position", "monotonic_ns", "type", "event_id", "audio_ms"]
 
 _ARROW_TYPES = {
     "string": "VARCHAR",
@@ -65,3 +69,14 @@ def view_columns() -> dict[str, dict[str, str]]:
     audio = {field.name: _ARROW_TYPES[str(field.type)] for field in schema.AUDIO}
     tables = {name: {column.name: column.type for column in model.columns} for name, model in stored_models().items()}
     return {"events": events, "appends": events, "parts": parts, "audio": audio, **tables}
+
+
+def appends_apart(events: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """The audio appends, with the columns that say something of them, and all other events.
+
+    Nine in ten events are appends, and a query that looks for the others reads every column of them all.
+    """
+    is_append = pc.and_(
+        pc.equal(events["direction"], "client"), pc.is_in(events["type"], value_set=pa.array(sorted(APPEND_TYPES)))
+    )
+    return events.select(_OF_APPENDS).filter(is_append), events.filter(pc.invert(is_append))

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recorder.analytics.engine.connection import cleaned, quoted
-from recorder.analytics.engine.relations import event_types
+from recorder.analytics.engine.relations import appends_apart, event_types
 from recorder.analytics.registry import Column, Model, ModelError, built_in_models, stored_models
 from recorder.store.keys import keyring
 
@@ -59,7 +59,10 @@ def run_models(
     ).cursor() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         numbered, session_ids = _numbered(events)
+        appends, other_events = appends_apart(numbered)
         connection.register("events", numbered)
+        connection.register("appends", appends)
+        connection.register("other_events", other_events)
         connection.register("event_types", event_types())
         empty = set()
         for model in chosen.values():

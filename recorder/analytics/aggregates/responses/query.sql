@@ -13,6 +13,7 @@ SELECT
   count(CASE WHEN responses.stall_count > 0 THEN 1 END)
     / CAST(nullif(count(CASE WHEN responses.stall_count IS NOT NULL THEN 1 END), 0) AS DOUBLE) AS stall_ratio,
   sum(responses.stall_ms) / 1000 AS stall_seconds,
+  count(responses.generation_speed) AS generation_speed_n,
   $p50(responses.generation_speed) AS generation_speed_p50
 FROM stored.responses AS responses
 JOIN chosen ON chosen.session_id = responses.session_id

@@ -8,6 +8,7 @@ SELECT
   count(sessions.duration_seconds) AS duration_n,
   $p50(sessions.duration_seconds) AS duration_p50_seconds,
   $p95(sessions.duration_seconds) AS duration_p95_seconds,
+  count(sessions.handshake_seconds) AS handshake_n,
   $p95(sessions.handshake_seconds) AS handshake_p95_seconds,
   CAST(sum(sessions.turn_count) AS BIGINT) AS turns,
   avg(sessions.talk_ratio) AS mean_talk_ratio,

@@ -3,6 +3,7 @@ SELECT
   count(*) AS n,
   count(CASE WHEN calls.unanswered THEN 1 END) AS unanswered,
   count(CASE WHEN calls.arguments_valid = false THEN 1 END) AS invalid_arguments,
+  count(calls.arguments_seconds) AS arguments_n,
   $p50(calls.arguments_seconds) AS arguments_p50_seconds,
   count(calls.execution_seconds) AS execution_n,
   $p50(calls.execution_seconds) AS execution_p50_seconds,

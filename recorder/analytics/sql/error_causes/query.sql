@@ -19,20 +19,19 @@ sent AS (
   WHERE direction = 'client' AND NOT coalesce(type LIKE 'websocket.%', false)
 ),
 -- Audio stands apart, since there is so much of it; few errors speak of it.
-appends AS (
+audio AS (
   SELECT
-    events.session_id, events.position, events.monotonic_ns AS at_ns, nullif(events.event_id, '') AS event_id, events.type
-  FROM events
+    appends.session_id, appends.position, appends.monotonic_ns AS at_ns, nullif(appends.event_id, '') AS event_id,
+    appends.type
+  FROM appends
   SEMI JOIN (
     FROM errors WHERE cause_event_id IS NOT NULL OR param = 'audio' OR code LIKE '%audio%'
-  ) AS erring ON erring.session_id = events.session_id
-  WHERE events.direction = 'client'
-    AND events.type IN ('input_audio_buffer.append', 'session.input_audio_buffer.append')
+  ) AS erring ON erring.session_id = appends.session_id
 ),
 exact AS (
   SELECT errors.session_id, errors.position AS error_position, named.position, named.type
   FROM errors
-  ASOF JOIN (FROM sent UNION ALL FROM appends) AS named
+  ASOF JOIN (FROM sent UNION ALL FROM audio) AS named
     ON named.session_id = errors.session_id AND named.event_id = errors.cause_event_id
     AND named.position < errors.position
 ),
@@ -106,7 +105,7 @@ told AS (
   SELECT guessed.session_id, guessed.position AS error_position, kinds.position, kinds.type
   FROM guessed
   LEFT JOIN own_attempts ON own_attempts.session_id = guessed.session_id AND own_attempts.position = guessed.position
-  ASOF JOIN (FROM sent UNION ALL FROM appends) AS kinds
+  ASOF JOIN (FROM sent UNION ALL FROM audio) AS kinds
     ON kinds.session_id = guessed.session_id AND kinds.type = guessed.cause_type AND kinds.position < guessed.position
   WHERE coalesce(kinds.position > own_attempts.not_before, true)
 ),

@@ -1,18 +1,25 @@
--- The millisecond axis of the input audio: it counts every appended millisecond of the session and runs on
--- through `input_audio_buffer.clear`, as the server's audio_start_ms and audio_end_ms do. The server's marks stand
--- between the appends, so that each knows without a search what had been sent by then.
+-- Appends are most of a call's events: what is asked of all of them is asked of stretches of up to 16, and the single ones
+-- are looked up where they matter. The millisecond axis counts every appended millisecond of the session and
+-- runs on through `input_audio_buffer.clear`, as the server's audio_start_ms and audio_end_ms do.
+WITH stretches AS (
+  SELECT
+    session_id,
+    position // 16 AS stretch,
+    coalesce(audio_ms > 0, false) AS is_audible,
+    count(*) AS append_count,
+    count(monotonic_ns) AS timed_count,
+    min(position) AS first_position,
+    max(position) AS last_position,
+    min(monotonic_ns) AS first_at_ns,
+    max(monotonic_ns) AS last_at_ns,
+    sum(audio_ms) AS audio_ms
+  FROM appends
+  GROUP BY ALL
+)
 SELECT
-  session_id,
-  position,
-  monotonic_ns AS at_ns,
-  direction = 'client' AS is_append,
-  type IN ('input_audio_buffer.committed', 'input_audio_buffer.cleared') AS empties,
-  CASE WHEN direction = 'client' THEN audio_ms END AS audio_ms,
-  sum(CASE WHEN direction = 'client' THEN audio_ms END) OVER (
-    PARTITION BY session_id ORDER BY position ROWS UNBOUNDED PRECEDING) AS end_ms
-FROM events
-WHERE (direction = 'client' AND audio_ms > 0
-    AND type IN ('input_audio_buffer.append', 'session.input_audio_buffer.append'))
-  OR (direction = 'server' AND type IN (
-    'input_audio_buffer.speech_started', 'input_audio_buffer.speech_stopped', 'input_audio_buffer.committed',
-    'input_audio_buffer.cleared'))
+  *,
+  row_number() OVER in_order AS stretch_no,
+  coalesce(sum(audio_ms) OVER (in_order ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before_ms,
+  before_ms + audio_ms AS end_ms
+FROM stretches
+WINDOW in_order AS (PARTITION BY session_id, is_audible ORDER BY first_position)

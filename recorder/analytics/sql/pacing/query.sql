@@ -1,32 +1,44 @@
 -- The server as a listener that plays the client's audio as it comes: where all that was sent has been played out, the
 -- next append comes too late. (As in the playback model: each growth of arrival − audio before it is such a wait.)
-WITH appends AS (
-  SELECT session_id, position, at_ns, audio_ms, at_ns - CAST((end_ms - audio_ms) * 1e6 AS BIGINT) AS lag_ns
-  FROM input_audio
-  WHERE is_append
-),
-merged AS (
+WITH merged AS (
   SELECT
     session_id,
-    count(*) AS append_count,
+    sum(append_count) AS append_count,
+    sum(timed_count) AS timed_count,
     sum(audio_ms) AS audio_ms,
-    min(position) AS first_append_position,
-    max(position) AS last_append_position,
-    sum(audio_ms) - arg_max(audio_ms, position) AS paced_ms,
-    (max(at_ns) - min(at_ns)) / 1e6 AS span_ms,
-    max(lag_ns) - arg_min(lag_ns, position) AS grown_ns
-  FROM appends
+    min(first_position) AS first_append_position,
+    max(last_position) AS last_append_position,
+    min(first_at_ns) AS first_at_ns,
+    (max(last_at_ns) - min(first_at_ns)) / 1e6 AS span_ms,
+    max(last_at_ns - CAST(before_ms * 1e6 AS BIGINT)) AS most_lag_ns
+  FROM input_audio
+  WHERE is_audible
   GROUP BY session_id
 ),
--- Most clients stream without a gap: they need no second look.
+-- Most clients stream without a gap, which the stretches show: no append is later than the last of its stretch, and none
+-- has less audio before it than the first.
+lagging AS (
+  SELECT session_id
+  FROM merged
+  WHERE most_lag_ns - first_at_ns >= 5e8 OR timed_count < append_count
+),
+lags AS (
+  SELECT
+    session_id, position,
+    monotonic_ns - CAST(coalesce(sum(audio_ms) OVER (
+      PARTITION BY session_id ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    ), 0) * 1e6 AS BIGINT) AS lag_ns
+  FROM appends
+  SEMI JOIN lagging USING (session_id)
+  WHERE audio_ms > 0
+),
 waits AS (
   SELECT
-    appends.session_id, appends.position,
-    appends.lag_ns - max(appends.lag_ns) OVER (
-      PARTITION BY appends.session_id ORDER BY appends.position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    session_id, position,
+    lag_ns - max(lag_ns) OVER (
+      PARTITION BY session_id ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
     ) AS wait_ns
-  FROM appends
-  SEMI JOIN (FROM merged WHERE grown_ns >= 5e8) AS grown ON grown.session_id = appends.session_id
+  FROM lags
 ),
 gaps AS (
   SELECT
@@ -39,11 +51,18 @@ gaps AS (
   WHERE wait_ns >= 5e8
   GROUP BY session_id
 ),
-summed AS (
-  SELECT merged.*, coalesce(gaps.gap_count, 0) AS gap_count, coalesce(gaps.gap_ms, 0) AS gap_ms,
-    gaps.longest_gap_ms, gaps.longest_gap_position
+-- What the last append carries is not yet played when it comes.
+paced AS (
+  SELECT merged.*, merged.audio_ms - last.audio_ms AS paced_ms
   FROM merged
-  LEFT JOIN gaps ON gaps.session_id = merged.session_id
+  JOIN appends AS last
+    ON last.session_id = merged.session_id AND last.position = merged.last_append_position
+),
+summed AS (
+  SELECT paced.*, coalesce(gaps.gap_count, 0) AS gap_count, coalesce(gaps.gap_ms, 0) AS gap_ms,
+    gaps.longest_gap_ms, gaps.longest_gap_position
+  FROM paced
+  LEFT JOIN gaps ON gaps.session_id = paced.session_id
 )
 SELECT
   session_id,

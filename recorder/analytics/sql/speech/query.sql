@@ -48,12 +48,46 @@ margins AS (
   ASOF LEFT JOIN session_configs
     ON session_configs.session_id = spans.session_id AND session_configs.position < spans.first_position
 ),
+-- Of the many appends few are looked at: the stretches that were the last before a mark, those that carry a millisecond
+-- that it tells of, and the ones after these. (Sums of lengths are not whole: what is nearer than a nanosecond is equal.)
+beside AS (
+  SELECT margins.session_id, stretches.stretch_no
+  FROM margins
+  ASOF JOIN (FROM input_audio WHERE is_audible) AS stretches
+    ON stretches.session_id = margins.session_id
+    AND stretches.first_position < coalesce(margins.stop_position, margins.start_position)
+  UNION
+  SELECT told.session_id, stretches.stretch_no
+  FROM (
+    SELECT session_id, audio_start_ms + prefix_ms AS ms FROM margins
+    UNION ALL
+    SELECT session_id, audio_end_ms - silence_ms FROM margins
+  ) AS told
+  ASOF JOIN (FROM input_audio WHERE is_audible) AS stretches
+    ON stretches.session_id = told.session_id AND stretches.end_ms >= told.ms - 1e-6
+),
+looked_at AS (
+  SELECT input_audio.session_id, input_audio.stretch, input_audio.before_ms
+  FROM input_audio
+  SEMI JOIN (SELECT session_id, stretch_no + unnest([0, 1]) AS stretch_no FROM beside) AS chosen
+    ON chosen.session_id = input_audio.session_id AND chosen.stretch_no = input_audio.stretch_no
+  WHERE input_audio.is_audible
+),
+near AS (
+  SELECT
+    appends.session_id, appends.position, appends.monotonic_ns AS at_ns,
+    looked_at.before_ms + sum(appends.audio_ms) OVER (
+      PARTITION BY appends.session_id, looked_at.stretch ORDER BY appends.position ROWS UNBOUNDED PRECEDING) AS end_ms
+  FROM appends
+  JOIN looked_at ON looked_at.session_id = appends.session_id AND looked_at.stretch = appends.position // 16
+  WHERE appends.audio_ms > 0
+),
 bounded AS (
   SELECT margins.*, sent.end_ms AS sent_ms
   FROM margins
-  LEFT JOIN input_audio AS sent
+  ASOF LEFT JOIN near AS sent
     ON sent.session_id = margins.session_id
-    AND sent.position = coalesce(margins.stop_position, margins.start_position)
+    AND sent.position < coalesce(margins.stop_position, margins.start_position)
 ),
 ended AS (
   SELECT
@@ -69,25 +103,11 @@ voices AS (
   FROM ended
 ),
 -- Both ends in one search of the appends: the voice starts in the one that goes past that millisecond, and ends in the
--- one that reaches it. (A nanosecond more turns "past" into "reaches".)
+-- one that reaches it.
 wanted AS (
   SELECT session_id, first_position, false AS is_end, voice_start_ms + 1e-6 AS ms FROM voices
   UNION ALL
-  SELECT session_id, first_position, true, voice_end_ms FROM voices
-),
--- An append of up to 50 ms that reaches a millisecond ends in the same tenth of a second or the next: of the many appends
--- few have to be searched.
-tenths AS (
-  SELECT DISTINCT session_id, CAST(floor(ms / 100) AS BIGINT) + unnest([0, 1]) AS tenth FROM wanted
-),
-near AS (
-  SELECT appends.session_id, appends.position, appends.at_ns, appends.end_ms
-  FROM input_audio AS appends
-  SEMI JOIN tenths
-    ON tenths.session_id = appends.session_id AND tenths.tenth = CAST(floor(appends.end_ms / 100) AS BIGINT)
-  WHERE appends.is_append AND appends.audio_ms <= 50
-  UNION ALL
-  SELECT session_id, position, at_ns, end_ms FROM input_audio WHERE is_append AND audio_ms > 50
+  SELECT session_id, first_position, true, voice_end_ms - 1e-6 FROM voices
 ),
 carried AS (
   SELECT wanted.session_id, wanted.first_position, wanted.is_end, carrier.at_ns, carrier.position

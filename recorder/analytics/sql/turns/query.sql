@@ -13,16 +13,24 @@ commits_of_clients AS (
 -- Few sessions have any, and the appends are many.
 fillings AS (
   SELECT
-    input_audio.*,
+    *,
     count(*) FILTER (empties) OVER (
       PARTITION BY session_id ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS filling_no
-  FROM input_audio
-  SEMI JOIN commits_of_clients ON commits_of_clients.session_id = input_audio.session_id
+  FROM (
+    SELECT session_id, position, monotonic_ns AS at_ns, audio_ms, false AS empties
+    FROM appends
+    WHERE audio_ms > 0
+    UNION ALL
+    SELECT session_id, position, NULL, NULL, true
+    FROM wire_events
+    WHERE direction = 'server' AND type IN ('input_audio_buffer.committed', 'input_audio_buffer.cleared')
+  ) AS fed
+  SEMI JOIN commits_of_clients USING (session_id)
 ),
 buffers AS (
   SELECT
     session_id, max(position) FILTER (empties) AS emptied_position,
-    min(at_ns) FILTER (is_append) AS at_ns, sum(audio_ms) AS audio_ms
+    min(at_ns) AS at_ns, sum(audio_ms) AS audio_ms
   FROM fillings
   GROUP BY session_id, filling_no
 ),

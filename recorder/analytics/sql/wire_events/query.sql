@@ -27,11 +27,11 @@ SELECT
   parsed.output_index,
   parsed.content_index,
   parsed.audio_ms,
+  parsed.opcode,
   parsed.body
 FROM (
   SELECT *, TRY_CAST(payload AS JSON) AS body
-  FROM events
-  WHERE direction <> 'client' OR type IS NULL OR type NOT IN ('input_audio_buffer.append', 'session.input_audio_buffer.append')
+  FROM other_events
 ) AS parsed
 LEFT JOIN event_types
   ON event_types.name = parsed.type

@@ -19,7 +19,10 @@ def cost(model: str, events: list[dict[str, object]]) -> float | None:
     usage = RealtimeAPITokenUsageProcessor.collect_and_combine_usage_from_realtime_stream_results(events)
     return float(
         handle_realtime_stream_cost_calculation(
-            results=events, combined_usage_object=usage, custom_llm_provider="openai", litellm_model_name=model
+            results=events,
+            combined_usage_object=usage,
+            custom_llm_provider=litellm.model_cost[model]["litellm_provider"],
+            litellm_model_name=model,
         )
     )
 
