@@ -31,7 +31,7 @@ _SHORTEST_PAUSE: Final = 0.05
 _ALL_SHARE: Final = 0.04
 _FEWEST_SAMPLES: Final = 10
 _MIB: Final = 1 << 20
-_MOST_GROWTH: Final = {"worker": 3 * _MIB, "record": 3 * _MIB, "sealer": 64 * _MIB}
+_MOST_GROWTH: Final = {"worker": 3 * _MIB, "record": 3 * _MIB, "sorter": 24 * _MIB, "sealer": 64 * _MIB}
 _OPTIONS: Final = ("--seal", "--seal-seconds", "5")
 # A process that dies again and again waits for longer and longer before it starts. The ring must hold what comes
 # meanwhile; workers take turns, each with a small ring.
@@ -146,7 +146,10 @@ def run(bench: Bench, name: str, seconds: float, *, instants: int, sessions: int
         seed: of the kills.
         tell: told how far it is.
     """
-    victims = {"unnoticed": {"record", "sealer"}, "storm": {"worker", "record", "sealer", "all"}}.get(name, set())
+    victims = {
+        "unnoticed": {"record", "sorter", "sealer"},
+        "storm": {"worker", "record", "sorter", "sealer", "all"},
+    }.get(name, set())
     storm = name == "storm"
     churn = _SMALL_CALL_SECONDS if storm else max(seconds / 8, _SMALL_CALL_SECONDS)
     traffic = Traffic("voice", sessions, seconds, churn=churn, reconnect=storm)

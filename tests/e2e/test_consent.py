@@ -19,6 +19,7 @@ from api.app import create_app
 from recorder.analytics.registry import stored_models
 from recorder.formats.own_jsonl import OwnSession, export_line
 from recorder.pipeline.catalog import Catalog
+from recorder.pipeline.recover import recover
 from recorder.pipeline.seal import seal_all
 from recorder.projection.kept import kept_words
 from recorder.protocol.envelope import RecordedEvent
@@ -181,6 +182,7 @@ def recorded(start_recorder: Any, tmp_path_factory: pytest.TempPathFactory) -> t
     """All calls at once through one proxy; looked at as journals, then sealed."""
     data = tmp_path_factory.mktemp("consent") / "data"
     logs, truths = asyncio.run(_call_all(start_recorder, data, data.parent / "routes.toml"))
+    recover(data)  # `--no-seal` leaves spools
     live = {}
     with Catalog(data) as catalog:
         for session_id in catalog.query("SELECT session_id FROM sessions")["session_id"]:

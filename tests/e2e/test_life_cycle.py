@@ -184,7 +184,7 @@ def test_the_service_manager_is_told(
 
 def test_calls_outlive_a_kill_of_the_supervisor(run: Run, data: Path, echo: Echo) -> None:
     proxy = run(*options(echo, data, "--drain-seconds", "60"))
-    eventually(lambda: set(proxy.children()) == {"worker", "record", "sealer"}, "all run")
+    eventually(lambda: set(proxy.children()) == {"worker", "record", "sorter", "sealer"}, "all run")
     children = proxy.children()
     with call(proxy.address) as client:
         os.kill(proxy.process.pid, signal.SIGKILL)
