@@ -7,6 +7,7 @@ Nothing is changed. What is found names the file and the sessions concerned; `re
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -20,12 +21,13 @@ from recorder.errors import (
     AudioRemovedError,
     DamagedManifestError,
     DamagedObjectError,
+    EncryptionKeyError,
     NewerFormatError,
     ObjectGoneError,
     StoreError,
 )
 from recorder.pipeline.prune import AUDIO_REMOVED
-from recorder.store import layout, manifests, segments
+from recorder.store import beside, layout, manifests, segments
 from recorder.store.journal import journal_directory, list_journals, read_journal
 from recorder.store.manifests import Manifest
 from recorder.store.workspace import remote_of
@@ -108,6 +110,8 @@ def verify(data_dir: Path, *, quick: bool = False, progress: Progress | None = N
     remote = remote_of(data_dir)
     if remote is not None:
         remote.pull()
+        with contextlib.suppress(EncryptionKeyError):  # what others set aside cannot be had then
+            beside.pull(remote)
     places: list[_Place] = []
     for path in _manifest_files(data_dir):
         try:
@@ -292,7 +296,7 @@ def find_orphans(data_dir: Path, *, rewriting: bool = False) -> list[Path]:
         data_dir: the store.
         rewriting: whether the caller holds `layout.rewriting`.
     """
-    being_written = not rewriting and _is_rewritten(data_dir)
+    being_written = not rewriting and layout.is_rewritten(data_dir)
     with layout.locked(data_dir):
         named = {data_dir / file.path for path in _manifest_files(data_dir) for file in _files(path)}
         found = [
@@ -302,14 +306,6 @@ def find_orphans(data_dir: Path, *, rewriting: bool = False) -> list[Path]:
             if path.is_file() and (path.name.endswith(_TEMPORARY) or (room == "segments" and path not in named))
         ]
     return [path for path in found if not (being_written and path.name.lstrip(".").startswith(layout.COMPACT))]
-
-
-def _is_rewritten(data_dir: Path) -> bool:
-    try:
-        with layout.rewriting(data_dir, wait=False):
-            return False
-    except BlockingIOError:
-        return True
 
 
 def _files(path: Path) -> Iterable[segments.SegmentFile]:

@@ -26,7 +26,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from recorder.errors import CacheTooSmallError, DamagedObjectError, ObjectGoneError, StoreError
-from recorder.store import keys, layout, manifests
+from recorder.store import beside, keys, layout, manifests
 from recorder.store.manifests import Manifest, ManifestCache
 from recorder.store.objects import Bucket
 from recorder.store.segments import SegmentFile
@@ -130,7 +130,7 @@ class Mirror:
 
     def _take(self, name: str) -> None:
         with contextlib.suppress(ObjectGoneError):
-            self._write(self.known / name, self.bucket.get(name))
+            self.write(self.known / name, self.bucket.get(name))
 
     def _link(self, names: set[str] | None) -> None:
         """Have known manifests that count in the workspace too; all of them if None."""
@@ -193,6 +193,7 @@ class Mirror:
                     progress(pushed, len(pending))
             if alone:
                 self._drop_parts()
+                beside.push(self)
         if pushed:
             self._evict(0)
         return pushed
@@ -234,10 +235,10 @@ class Mirror:
             return
         if not self.bucket.create(name, content) and (theirs := self.bucket.get(name)) != content:
             log.warning("%s was there before from elsewhere, and stays as it is", name)
-            self._write(self.data_dir / name, content := theirs)
+            self.write(self.data_dir / name, content := theirs)
             for file in manifest.files:
                 (self.data_dir / file.path).unlink(missing_ok=True)
-        self._write(self.known / name, content)
+        self.write(self.known / name, content)
 
     def _drop_parts(self) -> None:
         """Remove the manifests of parts of whole sessions, since they hold bytes of the wire."""
@@ -267,7 +268,9 @@ class Mirror:
         try:
             self.pull()
             self.push()
+            beside.pull(self)
             yield
+            self.push()
         finally:
             self.bucket.delete([_LEASE])
 
@@ -340,7 +343,8 @@ class Mirror:
             target.flush()
             os.fsync(target.fileno())
 
-    def _write(self, path: Path, content: bytes) -> None:
+    def write(self, path: Path, content: bytes) -> None:
+        """Write a file of the workspace's own; it appears whole or not at all."""
         with self._new_file(path) as temporary, temporary.open("wb") as target:
             target.write(content)
             target.flush()

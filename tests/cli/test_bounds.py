@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from typer.testing import Result
@@ -66,7 +67,7 @@ def test_what_nothing_interrupts_ends_with_its_process() -> None:
 
 
 def test_without_a_system_that_tells_there_is_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounds, "_STATUS", bounds.Path("/nowhere"))
+    monkeypatch.setattr(bounds, "_STATUS", Path("/nowhere"))
     before = resource.getrlimit(resource.RLIMIT_DATA)
     with bounds.memory(1):
         assert resource.getrlimit(resource.RLIMIT_DATA) == before

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -155,11 +155,11 @@ STEPS = (
 )
 
 
-def broken_off(act: Callable[[], object]) -> Iterator[int]:
+def broken_off(act: Callable[[], object], steps: Sequence[tuple[object, str]] = STEPS) -> Iterator[int]:
     """Break an act off at each of its steps in turn, until it goes through."""
     for at in range(1, 2_000):
         with pytest.MonkeyPatch.context() as monkeypatch:
-            crash_at(monkeypatch, at, STEPS, after=True)
+            crash_at(monkeypatch, at, steps, after=True)
             try:
                 act()
             except CrashError:
