@@ -5,12 +5,14 @@
 
 `WORKSPACE/remote/audit` and `…/quarantine` have an empty file for each that is known to be in the bucket. So what is
 known and gone here was removed here, or moved back to be tried again, and goes there; and the other way round.
+In `WORKSPACE/remote/tmp` is what is being fetched.
 """
 
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
+from collections.abc import Iterable
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Final
 
 from recorder.errors import ObjectGoneError
@@ -83,6 +85,14 @@ def pull(mirror: Mirror, *, fetch: bool = True) -> None:
     audit.add(mirror.data_dir, sorted((line for name, line in new.items() if name not in own), key=audit.written_at))
     for name in new:
         _note(mirror, _AUDIT, name)
+
+
+def drop_unfinished(mirror: Mirror, names: Iterable[str]) -> None:
+    """Remove what a killed process left of fetching these files."""
+    gone = {PurePath(name).name for name in names}
+    for path in mirror.temporary.iterdir():
+        if path.name.rsplit(".", 2)[0] in gone:
+            path.unlink(missing_ok=True)
 
 
 def _entries(data_dir: Path) -> dict[str, bytes]:

@@ -249,6 +249,8 @@ def test_compaction_and_erasure_leave_nothing_in_the_bucket_nor_in_any_cache(ope
     one, two, three = sealed(recording, 1, 2, 3)
     mirror(recording).push()
     before = rows(reading, "sessions", "events", "audio")
+    for machine, number in ((reading, 1), (maintaining, 2)):  # a process was killed while it fetched
+        (mirror(machine).temporary / f"{two}.parquet.{number}.{number}").write_bytes(b"secret-2")
 
     (day,) = compact(maintaining, grace_seconds=0).days
     assert (day.sessions, len(names(recording, "manifests/"))) == (3, 1)
