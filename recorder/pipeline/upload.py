@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from recorder.errors import StoreError
+from recorder.errors import RecorderError
 from recorder.store import beside
 from recorder.store.counters import ERROR, NOT_UPLOADED, Counters
 from recorder.store.remote import Mirror
@@ -83,7 +83,7 @@ class Uploader:
                     self._remote.pull()
                     beside.pull(self._remote, fetch=False)
                 pause = LOOK_SECONDS
-            except (StoreError, OSError) as error:
+            except (RecorderError, OSError) as error:
                 pause = min(pause * 2, LAST_RETRY_SECONDS)
                 self._counters.add(ERROR, value="upload")
                 log.warning("cannot upload now, again in %.0f s: %s", pause, error)

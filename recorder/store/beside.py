@@ -65,7 +65,8 @@ def pull(mirror: Mirror, *, fetch: bool = True) -> None:
         EncryptionKeyError: what comes is encrypted with a key that is not held.
     """
     room = layout.quarantine(mirror.data_dir)
-    there, known = _listed(mirror, _QUARANTINE), _known(mirror, _QUARANTINE)
+    known = _known(mirror, _QUARANTINE)  # first: what others push meanwhile is not taken for removed
+    there = _listed(mirror, _QUARANTINE)
     for name in known - there:
         (room / name).unlink(missing_ok=True)
         (mirror.known / _QUARANTINE / name).unlink(missing_ok=True)

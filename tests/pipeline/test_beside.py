@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from recorder.pipeline.seal import quarantine_journal, seal_all
 from recorder.pipeline.upload import Uploader
 from recorder.pipeline.verify import verify
 from recorder.store import audit, beside, keys
-from recorder.store.counters import Counters
+from recorder.store.counters import ERROR, Counters
+from recorder.store.objects import Bucket, Object
 from tests.pipeline.buckets import Open
 from tests.pipeline.conftest import Journal
 from tests.pipeline.s3_server import FaultyProxy, wait_until
@@ -141,6 +143,36 @@ def test_a_recorder_brings_it_by_itself_and_loses_what_was_erased(
     wait_until(lambda: aside(here) == set())
     uploader.stop(5)
     assert not names(there, "quarantine/")
+
+
+def test_what_is_pushed_while_another_thread_looks_stays(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = opened("a")
+    real = Bucket.list
+
+    def list_then_push(bucket: Bucket, folder: str) -> Iterator[Object]:
+        there = list(real(bucket, folder))
+        monkeypatch.setattr(Bucket, "list", real)
+        broken(here)
+        return iter(there)
+
+    monkeypatch.setattr(Bucket, "list", list_then_push)
+    beside.pull(mirror(here), fetch=False)
+    assert len(aside(here)) == len(names(here, "quarantine/")) == 2
+
+
+def test_without_a_key_it_waits_and_the_recorder_goes_on(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(upload, "LAST_RETRY_SECONDS", 0.05)
+    here = opened("a")
+    keys.mark(here)
+    journal = talk(Journal(here, 9), 9).closed()
+    quarantine_journal(here, journal.file, ValueError())
+    counters = Counters()
+    uploader = Uploader(mirror(here), counters)
+    wait_until(lambda: counters[ERROR, "upload"] >= 2)
+    uploader.stop(5)
+    assert not names(here)
+    assert len(aside(here)) == 2
 
 
 def test_names_that_are_no_file_names_are_left_alone(opened: Open) -> None:
