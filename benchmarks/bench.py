@@ -18,7 +18,8 @@ from benchmarks.candidates import COMMANDS, DIRECT, OURS, Scene
 from benchmarks.evidence import Evidence, check
 from benchmarks.load import Load, Outcome, Traffic
 from benchmarks.processes import Running, cpu_seconds, free_ports, machine_seconds
-from recorder.pipeline.record import ring_of
+from recorder.pipeline.locks import ring_of
+from recorder.store.spool import list_spools
 
 Say = Callable[[str], None]
 _SETTLE_SECONDS = 0.3
@@ -144,7 +145,7 @@ def _recorded_share(data: Path, outcome: Outcome, traffic: Traffic) -> float | N
     """What of a flood is on record; less than 1 where the ring overflowed (which the recording says)."""
     if not traffic.mode.startswith("flood"):
         return None
-    stored = sum(path.stat().st_size for path in (data / "journal").glob("*.journal"))
+    stored = sum(spool.path.stat().st_size for spool in list_spools(data))
     way = outcome.up if traffic.mode == "flood-up" else outcome.down
     size = way.window_bytes / way.window_messages if way.window_messages else 0
     return min(stored / (way.received * size), 1.0) if size and way.received else None

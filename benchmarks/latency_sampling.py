@@ -28,10 +28,11 @@ from recorder.proxy.selector import READ, SpliceSelector
 from recorder.proxy.splice import SAMPLE_EVERY, Splice
 from recorder.proxy.tap import Tap
 from recorder.store.counters import Counters
-from recorder.store.ring import RingReader, RingWriter
+from recorder.store.ring import RingWriter
+from recorder.store.ring_reader import RingReader
 
 CHUNKS, ROUNDS, SIZE = 2000, 200, 1300
-_SAMPLING = ("nonlocal until_sample", "until_sample ", "began = ", "if began:", "self._observe(")
+_SAMPLING = ("nonlocal until_sample", "until_sample ", "began = ", "if not until_sample:", "self._observe(")
 
 
 def without_sampling() -> Any:

@@ -23,8 +23,8 @@ from benchmarks.evidence import seal
 from benchmarks.processes import kill, tree
 from recorder.pipeline.catalog import Catalog
 from recorder.pipeline.decoding import decode_journal
-from recorder.pipeline.drain import Recorder
 from recorder.pipeline.seal import seal_all
+from recorder.pipeline.sort import Sorter
 from recorder.protocol.envelope import RecordKind
 from recorder.store import layout
 from recorder.store.journal import MAGIC, encode_frame, journal_directory, journal_name, list_journals
@@ -165,11 +165,10 @@ def store() -> Iterator[Path]:
 
 
 def recover(data_dir: Path) -> None:
-    """What the recorder process does when it starts: whose ring is gone for ever is ended as lost."""
-    recorder = Recorder(data_dir, data_dir.parent / "rings")
-    recorder.drain()
-    recorder.sync()
-    recorder.close()
+    """What the sorter does when it starts: whose ring is gone for ever is ended as lost."""
+    sorter = Sorter(data_dir, data_dir.parent / "rings")
+    sorter.sort()
+    sorter.close()
 
 
 def sealed_at_every_byte(*, count: int = 8, size: int = 60, step: int = 1, tell: Tell) -> Trial:

@@ -162,7 +162,7 @@ def proxy(
     seal: Annotated[
         bool,
         typer.Option(
-            help="Without it, journals stay journals until `recorder seal`.",
+            help="Without it, what is recorded stays on spools, unseen, until `recorder seal`.",
             envvar="RECORDER_SEAL",
             rich_help_panel=PANEL_RECORDING,
         ),

@@ -20,7 +20,7 @@ from recorder.proxy.takeover import HandOver, TakeOver
 
 log = logging.getLogger(__name__)
 
-_SEAL_PATIENCE_SECONDS = 600.0
+_PATIENCE_SECONDS = {"recorder": 30.0, "sorter": 120.0, "sealer": 600.0}
 
 
 def run(
@@ -45,7 +45,7 @@ def run(
         address: where to listen, HOST:PORT.
         workers: how many processes.
         take_over: whether to take the listening sockets from the proxy that runs.
-        seal: whether to run a sealer.
+        seal: whether to sort and to seal what is recorded.
         seal_seconds: how often the journal of a running session goes on in a next part; 0: never.
         compact_after: how many small files of a date are merged; 0: none.
         sync_seconds: how often journals are forced to the disk.
@@ -61,10 +61,12 @@ def run(
     sockets = predecessor.sockets if predecessor else listen(address, workers)
     children = [worker_child(settings, number, sockets[number::workers]) for number in range(workers)]
     if settings.recording:
-        options = [f"--sync-seconds={sync_seconds}", f"--seal-seconds={seal_seconds}"]
-        options.append(f"--disk-floor-bytes={disk_floor_bytes}")
-        sealing = [f"--compact-after={compact_after}"] if seal else None
-        children += _recording_children(settings, options, sealing)
+        options = [f"--sync-seconds={sync_seconds}", f"--disk-floor-bytes={disk_floor_bytes}"]
+        children.append(_child("recorder", "record", 1, *options, settings.data_dir, settings.ring_dir))
+        if seal:
+            places = (settings.data_dir, settings.ring_dir)
+            children.append(_child("sorter", "sorter", 2, f"--seal-seconds={seal_seconds}", *places))
+            children.append(_child("sealer", "sealer", 3, f"--compact-after={compact_after}", settings.data_dir))
     token = os.environ.pop(TOKEN_VARIABLE, None)  # of no use to the processes that are started
     metrics = Metrics(children, rings, disk_floor_bytes=disk_floor_bytes, draining=signals.stop)
     with contextlib.ExitStack() as ending:
@@ -106,15 +108,10 @@ def _url(place: tuple[str, int], *, tls: bool) -> str:
     return f"{'wss' if tls else 'ws'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def _recording_children(settings: WorkerConfig, options: list[str], sealing: list[str] | None) -> list[Child]:
-    python = [sys.executable, "-m"]
-    command = [*python, "recorder.pipeline.record", *options, settings.data_dir, settings.ring_dir]
-    children = [Child(name="recorder", command=command, stage=1, farewell=ORDERLY)]
-    if sealing is not None:
-        command = [*python, "recorder.pipeline.sealer", *sealing, settings.data_dir]
-        patience = _SEAL_PATIENCE_SECONDS
-        children.append(Child(name="sealer", command=command, stage=2, farewell=ORDERLY, patience_seconds=patience))
-    return children
+def _child(name: str, module: str, stage: int, *words: str) -> Child:
+    """One of the processes that come after the workers."""
+    command = [sys.executable, "-m", f"recorder.pipeline.{module}", *words]
+    return Child(name=name, command=command, stage=stage, farewell=ORDERLY, patience_seconds=_PATIENCE_SECONDS[name])
 
 
 def _remove_if_empty(rings: Path) -> None:

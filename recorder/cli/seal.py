@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import typer
@@ -21,10 +22,10 @@ def seal(*, data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> Non
     """Seal what is finished: journals become Parquet files, those of running sessions in parts.
 
     A running `recorder proxy` does this by itself. By hand it is for what a killed one left behind, which is brought
-    in from memory and journals first. A journal that cannot be sealed is set aside in DATA/quarantine, never deleted;
-    the exit code is then 5.
+    in from memory, spools and journals first. A journal that cannot be sealed is set aside in DATA/quarantine, never
+    deleted; the exit code is then 5.
     """
-    from recorder.pipeline.record import recover
+    from recorder.pipeline.recover import recover, sort_spools
     from recorder.pipeline.seal import seal_all
     from recorder.pipeline.upload import upload
     from recorder.store import layout
@@ -38,6 +39,8 @@ def seal(*, data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> Non
         raise
     except StoreError:
         recorder_runs = True
+        with contextlib.suppress(StoreError):  # its own sorter is at it, unless it runs with --no-seal
+            sort_spools(data)
     with progress("sealing") as advance:
         report = seal_all(data, advance)
     with progress("uploading") as advance:

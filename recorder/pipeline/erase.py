@@ -10,6 +10,7 @@ import msgspec
 
 from recorder.errors import SessionNotFoundError, UsageError
 from recorder.pipeline.catalog import Catalog
+from recorder.pipeline.recover import clear_spools
 from recorder.pipeline.remove import remove, stored_sessions
 from recorder.pipeline.replace import sweep
 from recorder.store import audit, layout
@@ -75,6 +76,7 @@ def erase(data_dir: Path, session_ids: Collection[str], *, reason: str = "") -> 
         SessionRunningError: one of them still runs; nothing was erased.
         StoreError: a file is missing or damaged.
     """
+    clear_spools(data_dir)
     with layout.rewriting(data_dir):
         there = stored_sessions(data_dir)
         for session_id in session_ids:

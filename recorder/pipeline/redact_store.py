@@ -16,6 +16,7 @@ import msgspec
 from recorder.analytics.engine import run_models
 from recorder.errors import SessionNotFoundError, SessionRunningError, StoreError
 from recorder.pipeline import audio_timeline
+from recorder.pipeline.recover import clear_spools
 from recorder.pipeline.remove import stored_sessions
 from recorder.pipeline.replace import Change, changed, commit, listed, sweep
 from recorder.protocol.envelope import RecordedEvent
@@ -88,6 +89,7 @@ def redact(
         StoreError: one is not sealed yet; or a file is missing or damaged.
     """
     reports = []
+    clear_spools(data_dir)
     with layout.rewriting(data_dir):
         sweep(data_dir)  # what a removal that was broken off has left
         for session_id in dict.fromkeys(session_ids):

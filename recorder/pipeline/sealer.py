@@ -1,6 +1,6 @@
 """The sealer process: turns finished journals into segments, as they come, those of running sessions too.
 
-A process of its own, at low priority: decoding must never make the recorder process late.
+A process of its own, at low priority: decoding must never make the others late.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Final, NamedTuple
 from recorder import logs
 from recorder.errors import StoreError
 from recorder.pipeline.compactor import COMPACT_AFTER, Compactor
+from recorder.pipeline.locks import SorterLock
 from recorder.pipeline.parent import Parent
-from recorder.pipeline.record import RecorderLock, ring_of
 from recorder.pipeline.seal import SealReport, seal_all
 from recorder.pipeline.upload import Uploader
 from recorder.store.counters import (
@@ -46,7 +46,7 @@ _NICENESS: Final = 10
 def run(
     data_dir: Path, parent_fd: int, counters: Counters | None = None, *, compact_after: int = COMPACT_AFTER
 ) -> None:
-    """Seal until the supervisor has stopped the recorder process, or was killed and the recorder process has ended.
+    """Seal until the supervisor has stopped the sorter, or was killed and the sorter has ended.
 
     What is not sealed `STOP_SECONDS` after that, and not uploaded as long after, is left to the next start, or to
     `recorder seal`.
@@ -68,7 +68,7 @@ def run(
     while True:
         if parent.stopped.is_set():
             compactor.stop(0)
-        last_round = parent.stopped.is_set() and (parent.orderly or _recorder_has_ended(data_dir))
+        last_round = parent.stopped.is_set() and (parent.orderly or _sorter_has_ended(data_dir))
         sealer.work(stopping=last_round)
         if last_round:
             if uploader is not None:
@@ -141,9 +141,9 @@ class _Retry(NamedTuple):
     pause: float
 
 
-def _recorder_has_ended(data_dir: Path) -> bool:
+def _sorter_has_ended(data_dir: Path) -> bool:
     with contextlib.suppress(StoreError):
-        RecorderLock(data_dir, ring_of(data_dir)).release()
+        SorterLock(data_dir).release()
         return True
     return False
 

@@ -26,10 +26,12 @@ from recorder.errors import (
     ObjectGoneError,
     StoreError,
 )
+from recorder.pipeline.locks import is_recorded
 from recorder.pipeline.prune import AUDIO_REMOVED
 from recorder.store import beside, layout, manifests, segments
 from recorder.store.journal import RUNNING, JournalTail, by_session, finished, journal_directory, list_journals
 from recorder.store.manifests import Manifest
+from recorder.store.spool import SpoolTail, list_spools, spool_directory
 from recorder.store.workspace import remote_of
 
 Progress = Callable[[int, int], None]
@@ -45,6 +47,8 @@ Kind = Literal[
     "check_failed",
     "journal_damaged",
     "journal_unsealed",
+    "spool_damaged",
+    "spool_unsorted",
     "orphan",
     "quarantined",
 ]
@@ -61,10 +65,12 @@ ADVICE: Final[dict[Kind, str]] = {
     "check_failed": "A model is wrong, or the recording is strange: please report it.",
     "journal_damaged": "It is sealed with a gap where it is damaged; nothing else is lost.",
     "journal_unsealed": "`recorder seal` seals it, if no recorder does.",
+    "spool_damaged": "It is sorted but for its damaged blocks; sessions that may lack something have a gap.",
+    "spool_unsorted": "`recorder seal` sorts it into journals, if no recorder does.",
     "orphan": "Left by a crash, and read by nobody; `recorder repair` removes it.",
     "quarantined": "It could not be sealed; why stands in the text beside it.",
 }
-HARMLESS: Final[frozenset[Kind]] = frozenset({"journal_unsealed", "orphan", "quarantined"})
+HARMLESS: Final[frozenset[Kind]] = frozenset({"journal_unsealed", "spool_unsorted", "orphan", "quarantined"})
 """Worth knowing, but nothing is wrong with what is stored."""
 
 _MOST_NAMED: Final = 20
@@ -129,6 +135,7 @@ def verify(data_dir: Path, *, quick: bool = False, progress: Progress | None = N
         if progress:
             progress(done, len(counting))
     yield from _orphans(data_dir)
+    yield from _spools(data_dir)
     yield from _journals(data_dir, {one for place in counting for one in place.manifest.sessions})
 
 
@@ -353,6 +360,29 @@ def _journal_damage(path: Path, *, ended: bool) -> str | None:
     if gaps:
         return f"{gaps} stretches cannot be read"
     return f"its last {rest:,} bytes cannot be read" if ended and rest else None
+
+
+def _spools(data_dir: Path) -> Iterator[Problem]:
+    spools = list_spools(data_dir)
+    last = {spool.ring: spool for spool in spools}.values()
+    for spool in spools:
+        where = _relative(data_dir, spool.path)
+        try:
+            with contextlib.closing(SpoolTail(spool.path)) as tail:
+                blocks = [block.position for block in tail.blocks(finished=spool not in last)]
+        except FileNotFoundError:
+            continue  # sorted meanwhile
+        except StoreError as error:
+            yield Problem("spool_damaged", where, (), error.message)
+            continue
+        if damaged := sum(position < 0 for position in blocks):
+            yield Problem("spool_damaged", where, (), f"{damaged} stretches cannot be read")
+        elif blocks and not is_recorded(data_dir):
+            yield Problem("spool_unsorted", where, (), "what was said is not in journals yet")
+    known = {spool.path for spool in spools}
+    for path in sorted(spool_directory(data_dir).glob("*")):
+        if path not in known and path.is_file() and not path.name.startswith("."):
+            yield Problem("orphan", _relative(data_dir, path), (), "no spool's name")
 
 
 def _is_damage(data: bytes) -> bool:

@@ -39,6 +39,21 @@ class RecordKind(IntEnum):
     """JSON object: how the session ended; the last record of every session."""
 
 
+SPEAKERS: Final = {RecordKind.CLIENT_BYTES: "client", RecordKind.SERVER_BYTES: "server"}
+"""Whose bytes a record holds."""
+
+
+def gap_facts(direction: str, count: int, reason: str) -> bytes:
+    """The data of a GAP record.
+
+    Args:
+        direction: client, server, or recorder where that is not known.
+        count: how many bytes are missing.
+        reason: why, in a few words.
+    """
+    return msgspec.json.encode({"direction": direction, "bytes": count, "reason": reason})
+
+
 class Record(msgspec.Struct, frozen=True, gc=False):
     """One entry of a session's journal.
 

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import socket
 import time
+from collections.abc import Callable
 from typing import Final
 
 from websockets.frames import Close, Frame, Opcode
@@ -19,7 +20,8 @@ from recorder.protocol.envelope import RecordKind
 from recorder.protocol.frames import FrameDecoder
 from recorder.proxy.sockets import end_sending, receive, send_all
 from recorder.proxy.splice import Buffer, Splice
-from recorder.proxy.tap import Tap
+from recorder.proxy.tap import Tap, receive_and_tell
+from recorder.store.ring import Receive
 
 GOING_AWAY: Final = 1001  # RFC 6455 section 7.4.1
 REASON: Final = "the proxy is shutting down"
@@ -49,6 +51,10 @@ class FrameWatch:
         self._settled_at = time.monotonic() + _SETTLE_SECONDS
         for decoder in self._decoders.values():
             decoder.gap()  # they come in in the middle of a stream
+
+    def receiver(self, kind: int, receive: Receive, scratch: memoryview) -> Callable[[], memoryview]:
+        """What receives bytes of one direction, and has recorded and followed them when it gives them."""
+        return receive_and_tell(self.chunk, kind, receive, scratch)
 
     def chunk(self, kind: int, data: Buffer) -> None:
         """Record and follow."""

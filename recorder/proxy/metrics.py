@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from recorder import __version__
 from recorder.store.counters import ACCEPTING, DISK_LOW, HEARTBEAT, PAGE_METRICS, Counters, Metric
 from recorder.store.exposition import Sample, exposition, number
-from recorder.store.ring import look_at_rings
+from recorder.store.ring_reader import look_at_rings
 
 _SILENT_SECONDS: Final = 15.0
 _PAGE_SIZE: Final = os.sysconf("SC_PAGE_SIZE")
@@ -26,11 +26,11 @@ _NANO: Final = 1e-9
 READY: Final = Metric("recorder_ready", "1 if /readyz says so.", "gauge")
 BUILD: Final = Metric("recorder_build_info", "Always 1; what runs is in the labels.", "gauge", "version")
 STARTED: Final = Metric("recorder_start_time_seconds", "Unix time at which the supervisor was started.", "gauge")
-DISK_FLOOR: Final = Metric("recorder_disk_floor_bytes", "Free space below which journals are not written.", "gauge")
-RING_USED: Final = Metric("recorder_ring_used_bytes", "Bytes in the rings that are in no journal yet.", "gauge")
+DISK_FLOOR: Final = Metric("recorder_disk_floor_bytes", "Free space below which nothing is recorded.", "gauge")
+RING_USED: Final = Metric("recorder_ring_used_bytes", "Bytes in the rings that are on no spool yet.", "gauge")
 RING_CAPACITY: Final = Metric("recorder_ring_capacity_bytes", "What the rings can hold.", "gauge")
 RING_FILL: Final = Metric("recorder_ring_fill_ratio", "How full the fullest ring is, 0 to 1.", "gauge")
-JOURNAL_LAG: Final = Metric("recorder_journal_lag_seconds", "Age of the oldest record that is in no journal.", "gauge")
+JOURNAL_LAG: Final = Metric("recorder_journal_lag_seconds", "Age of the oldest record that is on no spool.", "gauge")
 UP: Final = Metric("recorder_process_up", "1 while the process runs.", "gauge", "process")
 RESTARTS: Final = Metric("recorder_process_restarts_total", "How often it died and was replaced.", "counter", "process")
 RESIDENT: Final = Metric("recorder_process_resident_bytes", "Its memory, rings included.", "gauge", "process")

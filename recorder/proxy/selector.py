@@ -14,14 +14,23 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from recorder.proxy.alarm import Alarm
+from recorder.store.ring import WINDOW
 
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
 
-CHUNK = 1 << 18
-"""The most a splice reads at once: a flood has to be carried in large pieces, everything else comes in small ones."""
-
 Handler = Callable[[int], None]
+
+
+class _Handlers(dict[int, Handler]):
+    """What is called for a descriptor. For one that was forgotten while its event was on the way, nothing."""
+
+    def __missing__(self, _fd: int) -> Handler:
+        return _ignore
+
+
+def _ignore(_mask: int) -> None:
+    """Nobody wants to know any more."""
 
 
 class SpliceSelector(selectors.BaseSelector):
@@ -31,18 +40,20 @@ class SpliceSelector(selectors.BaseSelector):
     A handler that has scheduled something on the event loop calls `interrupt`, so that the loop runs at once.
 
     Attributes:
+        before_wait: called whenever handlers have done what was due.
         scratch: what handlers, which come one after the other, may read into: memory for all of them, always warm.
     """
 
     def __init__(self) -> None:
+        self.before_wait: Callable[[], None] = lambda: None
         self._slow = selectors.EpollSelector()
         self._epoll = select.epoll()
-        self._epoll.register(self._slow.fileno(), READ)
         self._alarm = Alarm()
-        self._epoll.register(self._alarm.fd, READ)
-        self._handlers: dict[int, Handler] = {}
+        self._handlers = _Handlers()
         self._interrupted = False
-        self.scratch = memoryview(bytearray(CHUNK))
+        self.scratch = memoryview(bytearray(WINDOW))
+        for fd in (self._slow.fileno(), self._alarm.fd):
+            self.watch(fd, READ, self._wake)
 
     def watch(self, fd: int, mask: int, handler: Handler) -> None:
         """Call `handler(ready_mask)` whenever `fd` is ready for `mask` (level-triggered)."""
@@ -61,21 +72,21 @@ class SpliceSelector(selectors.BaseSelector):
         """Make the `select` under way return after the handlers that are due."""
         self._interrupted = True
 
+    def _wake(self, _mask: int) -> None:
+        self._interrupted = True
+
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Serve splices until asyncio has something to do or `timeout` seconds are over."""
-        handler_of, poll = self._handlers.get, self._epoll.poll
+        handlers, poll, before_wait = self._handlers, self._epoll.poll, self.before_wait
         at_once = timeout is not None and timeout <= 0
         if not at_once:
             self._alarm.set(timeout)
         wait = 0 if at_once else -1
         while True:
-            wake = at_once
+            before_wait()
             for fd, mask in poll(wait, 512):
-                if (handler := handler_of(fd)) is not None:
-                    handler(mask)
-                else:  # asyncio's lane, or the alarm
-                    wake = True
-            if wake or self._interrupted:
+                handlers[fd](mask)
+            if self._interrupted or at_once:
                 self._interrupted = False
                 return self._slow.select(0)
 

@@ -24,6 +24,7 @@ from typing import Final, Literal, Protocol
 
 from recorder.proxy.selector import READ, WRITE, SpliceSelector
 from recorder.proxy.sockets import end_sending, reset_on_close, words_for
+from recorder.store.ring import Receive
 
 Party = Literal["client", "upstream"]
 Buffer = bytes | memoryview
@@ -32,8 +33,17 @@ Buffer = bytes | memoryview
 class Chunks(Protocol):
     """What wants to see the bytes before they are forwarded: a tap."""
 
+    def receiver(self, kind: int, receive: Receive, scratch: memoryview) -> Callable[[], memoryview]:
+        """What receives bytes of one direction, and has taken note of them when it gives them.
+
+        Args:
+            kind: the record kind of the direction.
+            receive: gives them, and raises as a socket does; what it raises is passed on.
+            scratch: memory that may be used until the next call.
+        """
+
     def chunk(self, kind: int, data: Buffer) -> None:
-        """Take note of bytes of one direction, which are good for now only; never waits, never raises."""
+        """Take note of bytes that were received otherwise, which are good for now only; never waits, never raises."""
 
 
 class Filter(Protocol):
@@ -51,6 +61,7 @@ log = logging.getLogger(__name__)
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _ERROR: Final = select.EPOLLERR
 _TLS_RECORD: Final = 1 << 14  # RFC 8446 section 5.1; no read gives more
+_TLS_BURST: Final = 1 << 17  # of records that are there together, so much is sent on at once
 _RESET_AFTER_ALL: Final = ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
 _RESET_PATIENCE_SECONDS: Final = 5.0
 SAMPLE_EVERY: Final = 64
@@ -60,17 +71,17 @@ SAMPLE_EVERY: Final = 64
 class _Lane:
     """One direction."""
 
-    __slots__ = ("carried", "ended", "forward", "held", "kind", "party", "receive", "send", "sink", "source")
+    __slots__ = ("carried", "ended", "filter", "forward", "held", "kind", "party", "send", "sink", "source")
 
     def __init__(
-        self, party: Party, source: socket.socket, sink: socket.socket, kind: int, receive: Callable[[], Buffer]
+        self, party: Party, source: socket.socket, sink: socket.socket, kind: int, passing: Filter | None
     ) -> None:
         self.party: Party = party
         self.source = source
-        self.receive = receive
         self.sink = sink
         self.send: Callable[[Buffer], int] = sink.send
         self.kind = kind
+        self.filter = passing
         self.held = b""  # read, tapped, and not yet taken by the sink
         self.ended = False  # nothing more will be read
         self.carried = 0
@@ -115,9 +126,7 @@ class Splice:
         self._on_end = on_end
         self._observe = observe or (lambda _kind, _ns: None)
         self._loop = asyncio.get_running_loop()
-        up, down = _receiver(client, selector.scratch), _receiver(upstream, selector.scratch)
-        if filters is not None:
-            up, down = _filtered(up, filters[0]), _filtered(down, filters[1])
+        up, down = filters or (None, None)
         self._up = _Lane("client", client, upstream, kinds[0], up)
         self._down = _Lane("upstream", upstream, client, kinds[1], down)
         self._up.forward, self._down.forward = self._forwarder(self._up), self._forwarder(self._down)
@@ -190,8 +199,7 @@ class Splice:
 
         It has all that it needs at hand, for it is called tens of thousands of times a second.
         """
-        receive, kind, send, now = lane.receive, lane.kind, lane.send, time.monotonic_ns
-        chunk = _leave if self._tap is None else self._tap.chunk
+        receive, kind, send, now = self._receiver(lane), lane.kind, lane.send, time.monotonic_ns
         # Sampling begins anywhere, so that short sessions have their share of it.
         until_sample = os.getrandom(1)[0] % SAMPLE_EVERY + 1
 
@@ -203,19 +211,18 @@ class Splice:
                 except OSError as error:
                     self._not_received(lane, mask, error)
                     return
-                if not data:
+                length = len(data)
+                if not length:
                     self._at_end(lane, mask)
                     return
                 until_sample -= 1
-                began = 0 if until_sample else now()
-                chunk(kind, data)
-                length = len(data)
+                began = until_sample or now()
                 lane.carried += length
                 try:
                     sent = send(data)
                 except OSError as error:
                     sent = self._not_sent(lane, length, error)
-                if began:
+                if not until_sample:
                     until_sample = SAMPLE_EVERY
                     self._observe(kind, now() - began)
                 if sent != length:
@@ -226,6 +233,27 @@ class Splice:
                 self.abort("internal error")
 
         return forward
+
+    def _receiver(self, lane: _Lane) -> Callable[[], Buffer]:
+        """What gives the bytes to forward, recorded; it raises as the socket does, and gives none at its end."""
+        receive, scratch, tap = _received_from(lane.source), self._selector.scratch, self._tap
+        if lane.filter is None and tap is not None:
+            return tap.receiver(lane.kind, receive, scratch)
+
+        def untapped() -> memoryview:
+            return scratch[: receive(scratch, len(scratch))]
+
+        if lane.filter is None:
+            return untapped
+        filtered = _filtered(untapped, lane.filter)
+
+        def tapped() -> bytes:
+            data = filtered()
+            if data and tap is not None:
+                tap.chunk(lane.kind, data)
+            return data
+
+        return tapped
 
     def _not_received(self, lane: _Lane, mask: int, error: OSError) -> None:
         if isinstance(error, ssl.SSLZeroReturnError):  # instead of b"" once we have ended our own direction
@@ -313,23 +341,32 @@ class Splice:
         self._selector.interrupt()
 
 
-def _leave(_kind: int, _data: Buffer) -> None:
-    """Record nothing."""
+def _received_from(source: socket.socket) -> Receive:
+    """A socket's `recv_into`; raises as it does."""
+    if not isinstance(source, ssl.SSLSocket):
+        return source.recv_into
+    read = source.read  # what its `recv_into` calls, after some checks
+    failed: list[OSError] = []
 
-
-def _receiver(source: socket.socket, scratch: memoryview) -> Callable[[], Buffer]:
-    """A `recv` of what is there; raises as the socket does. What it gives is good until the next is called."""
-    if isinstance(source, ssl.SSLSocket):
-        return partial(source.read, _TLS_RECORD)  # what its `recv` calls, after some checks
-    recv_into = source.recv_into
-
-    def receive() -> memoryview:
-        return scratch[: recv_into(scratch)]
+    def receive(buffer: memoryview, most: int) -> int:
+        if failed:
+            raise failed[0]
+        length = record = int(read(_TLS_RECORD, buffer))
+        while record == _TLS_RECORD and length + _TLS_RECORD <= min(most, _TLS_BURST):
+            try:
+                record = int(read(_TLS_RECORD, buffer[length:]))
+            except _NOT_NOW:
+                break
+            except OSError as error:  # a socket tells of a reset once only, and what came before it comes first
+                failed.append(error)
+                break
+            length += record
+        return length
 
     return receive
 
 
-def _filtered(receive: Callable[[], Buffer], passing: Filter) -> Callable[[], bytes]:
+def _filtered(receive: Callable[[], memoryview], passing: Filter) -> Callable[[], bytes]:
     """A `recv` that gives what passes. Where that is nothing, it is as if nothing had come."""
 
     def filtered() -> bytes:

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic_ns
 from typing import Any
 
 import msgspec
 
-from recorder.protocol.envelope import RecordKind
-from recorder.store.ring import RingWriter
-
-_DIRECTIONS = {RecordKind.CLIENT_BYTES: "client", RecordKind.SERVER_BYTES: "server"}
-
+from recorder.protocol.envelope import SPEAKERS, RecordKind, gap_facts
+from recorder.store.ring import Receive, RingWriter
 
 _GAP_BYTES = 1024  # more than the records of two gaps
+
+
+def receive_and_tell(
+    chunk: Callable[[int, memoryview], None], kind: int, receive: Receive, scratch: memoryview
+) -> Callable[[], memoryview]:
+    """What receives bytes into `scratch` and gives them when `chunk` has been told of them."""
+
+    def received() -> memoryview:
+        data = scratch[: receive(scratch, len(scratch))]
+        if data:
+            chunk(kind, data)
+        return data
+
+    return received
 
 
 class Tap:
@@ -37,8 +49,8 @@ class Tap:
         self._session_no = session_no
         self._gaps: dict[int, int] = {}
         self._owed: list[tuple[int, int, bytes]] = []  # kind, time and data of facts that the ring had no room for
-        self.missed: dict[int, int] = dict.fromkeys(_DIRECTIONS, 0)
-        self.left_out: dict[int, int] = dict.fromkeys(_DIRECTIONS, 0)
+        self.missed: dict[int, int] = dict.fromkeys(SPEAKERS, 0)
+        self.left_out: dict[int, int] = dict.fromkeys(SPEAKERS, 0)
         self.gaps = 0
         self.off = off
         self.stopped: str | None = "not to be recorded" if off else None
@@ -55,6 +67,14 @@ class Tap:
         now, record = monotonic_ns(), self._record
         if (self._gaps and not self._resume(now, len(data))) or not record(kind, self._session_no, now, data):
             self._miss(kind, len(data))
+
+    def receiver(self, kind: int, receive: Receive, scratch: memoryview) -> Callable[[], memoryview]:
+        """What receives bytes of one direction and has them on record when it gives them.
+
+        They are received into the ring, or, where it is full or this tap has a gap to end first, into `scratch`.
+        """
+        otherwise = receive_and_tell(self.chunk, kind, receive, scratch)
+        return self._ring.receiver(receive, int(kind), self._session_no, self._gaps, otherwise)
 
     def facts(self, kind: int, facts: dict[str, Any]) -> bool:
         """Record a JSON object; False when the ring has no room for it: then it is recorded later, in its order.
@@ -90,6 +110,7 @@ class Tap:
         self.gaps += kind not in self._gaps
         self._gaps[kind] = self._gaps.get(kind, 0) + count
         self.missed[kind] += count
+        self._ring.owe(self._session_no, kind, self._gaps[kind])
 
     def _resume(self, now: int, next_bytes: int) -> bool:
         return self.stopped is None and self._end_gaps(now, next_bytes)
@@ -119,5 +140,7 @@ class Tap:
     def _report(self, counts: dict[int, int], reason: str, now: int) -> None:
         for kind, count in counts.items():
             if count:
-                gap = {"direction": _DIRECTIONS[RecordKind(kind)], "bytes": count, "reason": reason}
-                self._record(RecordKind.GAP, self._session_no, now, msgspec.json.encode(gap))
+                self._record(
+                    RecordKind.GAP, self._session_no, now, gap_facts(SPEAKERS[RecordKind(kind)], count, reason)
+                )
+                self._ring.owe(self._session_no, kind, 0)

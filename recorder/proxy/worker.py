@@ -83,6 +83,7 @@ class Worker:
         self._listeners = listeners
         self._settings = Settings(config)
         self._ring = RingWriter(Path(config.ring_dir), config.ring_bytes)
+        selector.before_wait = self._ring.settle
         self._sessions: set[Session | Sideband] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._session_no = 0
@@ -101,7 +102,8 @@ class Worker:
             loop.add_reader(listener.fileno(), self._accept, listener)
         self._counters.set(ACCEPTING, 1)
         if parent_fd is not None:
-            os.write(parent_fd, READY)
+            with contextlib.suppress(BrokenPipeError):  # the supervisor has ended: so shall we
+                os.write(parent_fd, READY)
         sweeper = loop.create_task(self._look_after_sessions())
         await self._stopping.wait()
         self._counters.set(ACCEPTING, 0)
@@ -113,6 +115,7 @@ class Worker:
         await self._drain()
         sweeper.cancel()
         control.close()
+        self._selector.before_wait = lambda: None
         self._ring.close()
 
     def reload(self) -> None:

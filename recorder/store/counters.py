@@ -96,8 +96,9 @@ ERRORS: Final = (
     "proxy_closed",
     "not_recorded",
     "sideband",
-    "journal_write",
-    "journal_sync",
+    "spool_write",
+    "spool_sync",
+    "sort",
     "disk_floor",
     "seal",
     "upload",
@@ -165,9 +166,13 @@ RING_HIGH_WATER: Final = Metric(
     "gauge",
     largest=True,
 )
+SPOOL_BYTES: Final = Metric(
+    "recorder_spool_bytes_total", "Bytes taken from the rings and written to spools.", "counter"
+)
+UNSORTED: Final = Metric("recorder_spool_unsorted_bytes", "Bytes of spools that are not in journals yet.", "gauge")
 JOURNAL_BYTES: Final = Metric("recorder_journal_bytes_total", "Bytes written to journals.", "counter")
 JOURNAL_RECORDS: Final = Metric("recorder_journal_records_total", "Records written to journals.", "counter")
-FSYNC: Final = Metric("recorder_fsync_seconds", "Forcing one journal to the disk.", "histogram", bounds=_SLOW)
+FSYNC: Final = Metric("recorder_fsync_seconds", "Forcing one spool to the disk.", "histogram", bounds=_SLOW)
 DISK_FREE: Final = Metric("recorder_disk_free_bytes", "Free space of the data directory's disk.", "gauge", largest=True)
 DISK_LOW: Final = Metric(
     "recorder_disk_below_floor", "1 while recording is held back for want of disk space.", "gauge", largest=True
@@ -198,7 +203,7 @@ PAGE_METRICS: Final = _lay_out(
     (
         CONNECTIONS_OPEN, SESSIONS_OPEN, SESSIONS_UNRECORDED, SESSIONS_OPENED, REFUSED, HTTP_REQUESTS,
         BYTES, GAP_BYTES, GAPS, LEFT_OUT_BYTES, ADDED_LATENCY, LOOP_LAG, CONNECT, ERROR,
-        RING_HIGH_WATER, JOURNAL_BYTES, JOURNAL_RECORDS, FSYNC, DISK_FREE, DISK_LOW,
+        RING_HIGH_WATER, SPOOL_BYTES, UNSORTED, JOURNAL_BYTES, JOURNAL_RECORDS, FSYNC, DISK_FREE, DISK_LOW,
         UNSEALED, SEALED, NOT_UPLOADED, QUARANTINED, SEALING, EVENTS, ACCEPTING, HEARTBEAT,
     )
 )  # fmt: skip

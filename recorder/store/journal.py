@@ -23,11 +23,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import msgspec
 from isal.isal_zlib import crc32
 
 from recorder.errors import NewerFormatError, StoreError
-from recorder.protocol.envelope import Record, RecordKind
+from recorder.protocol.envelope import Record, RecordKind, gap_facts
 
 MAGIC: Final = b"RTJRNL\x00\x01"
 Buffer = bytes | memoryview
@@ -385,8 +384,7 @@ class JournalTail:
 
 
 def _gap(size: int, reason: str, at_ns: int) -> Record:
-    facts = {"direction": "recorder", "bytes": size, "reason": reason}
-    return Record(RecordKind.GAP, at_ns, msgspec.json.encode(facts))
+    return Record(RecordKind.GAP, at_ns, gap_facts("recorder", size, reason))
 
 
 _FIRST_KIND: Final = int(RecordKind.OPENED)  # comparing with an enum's member takes as long as the checksum

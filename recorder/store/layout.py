@@ -1,6 +1,7 @@
 """Where things lie in a data directory, and the one way finished files come into being there.
 
-    DATA/journal/<session>.journal                           what running sessions said, byte for byte
+    DATA/spool/<ring>.<number>.spool                         what the rings held, until it is sorted into …
+    DATA/journal/<session>.journal                           … what running sessions said, byte for byte
     DATA/segments/<data_set>/date=YYYY-MM-DD/<name>.parquet
     DATA/manifests/date=YYYY-MM-DD/<name>.json               written last: what it names exists, nothing else does
     DATA/quarantine/<session>.journal, .txt                  journals that could not be sealed, and why
@@ -25,6 +26,7 @@ from typing import BinaryIO, Final
 
 from recorder.errors import StoreError
 from recorder.store.journal import journal_directory
+from recorder.store.spool import spool_directory
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _NAME: Final = re.compile(rf"({_UUID.pattern}|compact-[0-9a-f]{{8,64}})(\.\d{{5,}})?")
@@ -47,7 +49,8 @@ def create(data_dir: Path) -> None:
     Raises:
         StoreError: that is not possible here.
     """
-    rooms = (journal_directory(data_dir), data_dir / "segments", data_dir / "manifests", quarantine(data_dir))
+    rooms = [spool_directory(data_dir), journal_directory(data_dir), quarantine(data_dir)]
+    rooms += [data_dir / "segments", data_dir / "manifests"]
     try:
         for room in rooms:
             make_directory(room)

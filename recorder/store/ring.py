@@ -5,10 +5,11 @@ has appended survives the death of either: a kill -9 loses nothing that was forw
 first and forwards then. The worker holds a lock (flock) on the file for as long as it lives; a ring whose lock can
 be had belongs to a dead worker.
 
-Layout: one page of header (magic, version, capacity, head, tail), then `capacity` bytes of records. Head and tail
-are byte counts since the ring was made and only grow; their remainder by the capacity is the place. A record is
-24 bytes of header (length, session number, time, kind) and its data, padded to 8 bytes, and never wraps: where the
-end is too near, the rest is skipped. Head is stored, as one aligned 8-byte word, after the record is in place.
+Layout: one page of header (magic, version, capacity, head, tail and a few words more), then `capacity` bytes of
+records. Head and tail are byte counts since the ring was made and only grow; their remainder by the capacity is the
+place. A record is 24 bytes of header (length, session number, time, kind) and its data, padded to 8 bytes, and never
+wraps: where the end is too near, the rest is skipped. Head is stored, as one aligned 8-byte word, after the record is
+in place.
 """
 
 from __future__ import annotations
@@ -20,52 +21,40 @@ import mmap
 import os
 import stat
 import struct
-import sys
 import time
+from collections.abc import Callable, Sized
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Final
 
-import msgspec
-
-from recorder.errors import NewerFormatError, StoreError
+from recorder.errors import StoreError
 
 MAGIC: Final = b"RTRECRNG"
-VERSION: Final = 1
+VERSION: Final = 2
 PAGE: Final = 4096
 DEFAULT_BYTES: Final = 32 << 20
 SUFFIX: Final = ".ring"
 CONTROL_SUFFIX: Final = ".control"
 """A worker's control socket lies beside its ring, and goes with it."""
 
-_RECORD = struct.Struct("=IIQQ")  # data length, session number, monotonic ns, kind
-_HEADER: Final = _RECORD.size
-_pack_record = _RECORD.pack_into
-_SKIP: Final = 0xFFFF_FFFF  # a length that means: nothing more before the end, go on at the start
-_FILE = struct.Struct("=8sIIQ")  # magic, version, reserved, capacity
-_HEAD_WORD: Final = 8  # 64 bytes apart, so that writer and reader do not share a cache line
-_TAIL_WORD: Final = 16
-_HELD_BACK_WORD: Final = 24  # written by the reader: nonzero while it takes no more
-_TAKEN_WORD: Final = 32  # written by the reader: what is before it is taken, and is being wiped until the tail is there
-_ZEROS: Final = bytes(1 << 20)
+RECORD = struct.Struct("=IIQQ")  # data length, session number, monotonic ns, kind
+HEADER: Final = RECORD.size
+_pack_record = RECORD.pack_into
+SKIP: Final = 0xFFFF_FFFF  # a length that means: nothing more before the end, go on at the start
+FILE = struct.Struct("=8sIIQ")  # magic, version, reserved, capacity
+HEAD_WORD: Final = 8  # 64 bytes apart, so that writer and reader do not share a cache line
+TAIL_WORD: Final = 16
+HELD_BACK_WORD: Final = 24  # written by the reader: nonzero while it takes no more
+SETTLED_WORD: Final = 40  # written by the writer: what is after it may be in use still, and must not be wiped
+TAKEN_WORD: Final = 32  # written by the reader: what is before it is taken, and is being wiped until the tail is there
+OWED_WORDS: Final = range(64, PAGE // 8, 2)  # pairs: whose (session number, kind), and how many bytes
+KIND_SHIFT: Final = 32
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
+WINDOW: Final = 1 << 18
+"""The most that is received at once: a flood has to be carried in large pieces, everything else comes in small ones."""
 
-class RingRecord(msgspec.Struct, gc=False):
-    """One record as read.
-
-    Attributes:
-        position: its place in the ring's life, unique and growing.
-        session_no: the writer's number of the session.
-        at_ns: monotonic time.
-        kind: a `RecordKind`.
-        data: where it lies in the ring: good until it is released.
-    """
-
-    position: int
-    session_no: int
-    at_ns: int
-    kind: int
-    data: bytes | memoryview
+Receive = Callable[[memoryview, int], int]
+"""Like `socket.recv_into`: reads at most so many bytes to the start of a buffer, and tells how many."""
 
 
 def ring_directory(data_dir: Path, base: Path | None = None) -> Path:
@@ -106,61 +95,6 @@ def check_directory(directory: Path) -> None:
             raise StoreError(f"{directory} is not a directory of this user's alone", hint=hint)
 
 
-class RingState(NamedTuple):
-    """What somebody who is neither writer nor reader can see of a ring.
-
-    Attributes:
-        capacity: its size in bytes.
-        used_bytes: how much has not been drained.
-        oldest_ns: the monotonic time of the oldest such record, or None.
-    """
-
-    capacity: int
-    used_bytes: int
-    oldest_ns: int | None
-
-
-def look_at_rings(directory: Path) -> list[RingState]:
-    """The state of every ring of a directory, whoever uses it, read without touching it."""
-    try:
-        paths = [path for path in directory.iterdir() if path.suffix == SUFFIX]
-    except FileNotFoundError:
-        return []
-    return [state for path in paths if (state := _look_at(path)) is not None]
-
-
-def _look_at(path: Path) -> RingState | None:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None  # drained and gone
-    try:
-        capacity = _capacity(fd, path)
-        while True:
-            head, tail = _word(fd, _HEAD_WORD), _word(fd, _TAIL_WORD)
-            oldest_ns = _time_at(fd, tail, capacity) if head > tail else None
-            if _word(fd, _TAIL_WORD) == tail:  # else its place may have been written over meanwhile
-                return RingState(capacity, max(head - tail, 0), oldest_ns)
-    except StoreError:
-        return None
-    finally:
-        os.close(fd)
-
-
-def _word(fd: int, number: int) -> int:
-    return int.from_bytes(os.pread(fd, 8, number * 8), sys.byteorder)
-
-
-def _time_at(fd: int, position: int, capacity: int) -> int:
-    place = position % capacity
-    for where in (place, 0):
-        if capacity - where >= _HEADER:
-            length, _, at_ns, _ = _RECORD.unpack(os.pread(fd, _HEADER, PAGE + where))
-            if length != _SKIP:
-                return int(at_ns)
-    return 0
-
-
 class RingWriter:
     """The worker's side.
 
@@ -180,7 +114,7 @@ class RingWriter:
             fcntl.flock(self._fd, fcntl.LOCK_EX)
             os.posix_fallocate(self._fd, 0, PAGE + capacity)
             self._map = mmap.mmap(self._fd, PAGE + capacity, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
-            _FILE.pack_into(self._map, 0, MAGIC, VERSION, 0, capacity)
+            FILE.pack_into(self._map, 0, MAGIC, VERSION, 0, capacity)
             hidden.rename(self.path)  # only now can the reader see it: whole, and locked
         except OSError as error:
             os.close(self._fd)
@@ -190,7 +124,8 @@ class RingWriter:
                 hint="Give it less (--ring-mb), another tmpfs (--ring-dir), or /dev/shm more (docker: --shm-size).",
             ) from error
         self.capacity = capacity
-        self._words = memoryview(self._map).cast("Q")
+        self._view = memoryview(self._map)
+        self._words = self._view.cast("Q")
         # In the file, where the next record goes, and up to where there is room without another look at the tail.
         self._place = PAGE
         self._room_until = PAGE + capacity
@@ -203,15 +138,58 @@ class RingWriter:
             False when the ring is full: nothing was written, and the caller has a gap to account for.
         """
         length = len(data)
-        size = (length + _HEADER + 7) & ~7
+        size = (length + HEADER + 7) & ~7
         if self._place + size > self._room_until and not self._find_room(size):
             return False
         place = self._place
-        self._map[place + _HEADER : place + _HEADER + length] = data
+        self._map[place + HEADER : place + HEADER + length] = data
         _pack_record(self._map, place, length, session_no, at_ns, kind)
         self._place = end = place + size
-        self._words[_HEAD_WORD] = self._lap + end
+        self._words[HEAD_WORD] = self._lap + end
+        self._words[SETTLED_WORD] = self._lap + end
         return True
+
+    def settle(self) -> None:
+        """Let go of what `receiver` gave: only then may it be wiped."""
+        self._words[SETTLED_WORD] = self._words[HEAD_WORD]
+
+    def receiver(
+        self, receive: Receive, kind: int, session_no: int, blocked: Sized, otherwise: Callable[[], memoryview]
+    ) -> Callable[[], memoryview]:
+        """What receives straight into the ring, and publishes that as a record: no copy is made, nothing is looked up.
+
+        It is called tens of thousands of times a second, with cold caches: each step less is 20 ns.
+
+        Args:
+            receive: gives the bytes; 0 of them are an end, and no record.
+            kind: a `RecordKind`.
+            session_no: the session's number.
+            blocked: while there is anything in it, and while there is no room for `WINDOW` bytes, …
+            otherwise: … this is called instead.
+
+        Returns:
+            A function that gives what was received, good until the next record, or until `settle` is called; it raises
+            what `receive` does.
+        """
+        ring, view, words, pack, now = self._map, self._view, self._words, _pack_record, time.monotonic_ns
+        needed = HEADER + WINDOW
+
+        def take() -> memoryview:
+            place = self._place
+            if place + needed > self._room_until or blocked:
+                if blocked or not self._find_room(needed):
+                    return otherwise()
+                place = self._place
+            body = place + HEADER
+            end = body + receive(view[body:], WINDOW)
+            data = view[body:end]
+            if end != body:
+                pack(ring, place, end - body, session_no, now(), kind)
+                self._place = end = (end + 7) & -8
+                words[HEAD_WORD] = self._lap + end
+            return data
+
+        return take
 
     def _find_room(self, size: int) -> bool:
         """See what the reader has released; go to the start where the end is too near."""
@@ -222,12 +200,28 @@ class RingWriter:
         if skipped + size > free:
             return False
         if starts_over:
-            if skipped >= _HEADER:
-                _pack_record(self._map, place, _SKIP, 0, 0, 0)
+            if skipped >= HEADER:
+                _pack_record(self._map, place, SKIP, 0, 0, 0)
             self._lap += self.capacity
             self._place = place = PAGE
         self._room_until = min(place + free - skipped, end)
         return True
+
+    def owe(self, session_no: int, kind: int, count: int) -> None:
+        """Put down, beside the records, how many bytes a session lacks by now: what stays should we be killed.
+
+        Args:
+            session_no: whose.
+            kind: of which direction.
+            count: 0 once a record tells of them.
+        """
+        whose = kind << KIND_SHIFT | session_no
+        for free_too in (False, True):
+            for word in OWED_WORDS:
+                if self._words[word] == whose or (free_too and count and not self._words[word + 1]):
+                    self._words[word] = whose
+                    self._words[word + 1] = count
+                    return
 
     def has_room(self, data_bytes: int) -> bool:
         """Whether records of so much data will fit, even if they have to start over at the ring's start."""
@@ -235,131 +229,17 @@ class RingWriter:
 
     def used_bytes(self) -> int:
         """How much the recorder process has not taken yet."""
-        return int(self._words[_HEAD_WORD] - self._words[_TAIL_WORD])
+        return int(self._words[HEAD_WORD] - self._words[TAIL_WORD])
 
     @property
     def held_back(self) -> bool:
         """Whether the recorder process has said that it takes no more for now."""
-        return self._words[_HELD_BACK_WORD] != 0
+        return self._words[HELD_BACK_WORD] != 0
 
     def close(self) -> None:
         """Let go of the map and the lock; the recorder process drains and removes the file."""
         self._words.release()
-        self._map.close()
+        self._view.release()
+        with contextlib.suppress(BufferError):  # what was received last is looked at still: the map goes with that
+            self._map.close()
         os.close(self._fd)
-
-
-def _capacity(fd: int, path: Path) -> int:
-    header = os.pread(fd, _FILE.size, 0)
-    if len(header) == _FILE.size:
-        magic, version, _, capacity = _FILE.unpack(header)
-        if magic == MAGIC and version > VERSION:
-            raise NewerFormatError(str(path), version, VERSION)
-        if magic == MAGIC and os.fstat(fd).st_size == PAGE + capacity:
-            return int(capacity)
-    raise StoreError(f"{path} is not a recorder ring", hint="Remove it if nothing uses it.")
-
-
-class RingReader:
-    """The recorder process's side.
-
-    Raises:
-        StoreError: the file is no ring.
-        NewerFormatError: it was made by a newer version.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.name = path.name.removesuffix(SUFFIX)
-        self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            self.capacity = _capacity(self._fd, path)
-            ring = mmap.mmap(self._fd, PAGE + self.capacity, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
-        except StoreError:
-            os.close(self._fd)
-            raise
-        self._words = memoryview(ring).cast("Q")
-        self._data = memoryview(ring)[PAGE:]
-        if self._words[_TAKEN_WORD] > self._words[_TAIL_WORD]:  # a reader was killed while it released
-            self.release(self._words[_TAKEN_WORD])
-
-    def read(self, limit_bytes: int = 8 << 20, start: int | None = None) -> tuple[list[RingRecord], int]:
-        """Records not yet released, oldest first, and the position to `release` when they are safe.
-
-        Args:
-            limit_bytes: stop after about so much; call again for the rest.
-            start: the position where an earlier call stopped, if that is not released yet.
-        """
-        position = self.tail if start is None else start
-        head = self.head
-        end = min(head, position + limit_bytes)
-        capacity, ring, unpack = self.capacity, self._data, _RECORD.unpack_from
-        records: list[RingRecord] = []
-        while position < end:
-            place = position % capacity
-            rest = capacity - place
-            length, session_no, at_ns, kind = unpack(ring, place) if rest >= _HEADER else (_SKIP, 0, 0, 0)
-            if length == _SKIP:
-                position += rest
-                end = min(head, end + rest)
-                continue
-            body = place + _HEADER
-            records.append(RingRecord(position, session_no, at_ns, kind, ring[body : body + length]))
-            position += (length + _HEADER + 7) & ~7
-        return records, position
-
-    def release(self, position: int) -> None:
-        """Give the space before `position` back to the writer, wiped: what was said stays in journals alone."""
-        tail = self._words[_TAIL_WORD]
-        self._words[_TAKEN_WORD] = position
-        while tail < position:
-            place = tail % self.capacity
-            size = min(position - tail, self.capacity - place, len(_ZEROS))
-            self._data[place : place + size] = _ZEROS[:size]
-            tail += size
-        self._words[_TAIL_WORD] = position
-
-    @property
-    def head(self) -> int:
-        """The position after the newest record."""
-        return self._words[_HEAD_WORD]
-
-    @property
-    def tail(self) -> int:
-        """The position of the oldest record that was not released."""
-        return self._words[_TAIL_WORD]
-
-    @property
-    def used_bytes(self) -> int:
-        """How much there is to read."""
-        return self.head - self.tail
-
-    def hold_back(self, held_back: bool) -> None:
-        """Tell the worker whether its records are being taken."""
-        self._words[_HELD_BACK_WORD] = held_back
-
-    def writer_is_dead(self) -> bool:
-        """Whether the worker is gone (its lock can be had). What it appended is still here."""
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def close(self, *, remove: bool = False) -> None:
-        """Let go of the file; `remove` deletes it, for a dead worker's ring that is drained.
-
-        The map goes with the last record that lies in it.
-        """
-        self._words.release()
-        self._data.release()
-        if remove:
-            self.path.unlink(missing_ok=True)
-            self.path.with_suffix(CONTROL_SUFFIX).unlink(missing_ok=True)
-        os.close(self._fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

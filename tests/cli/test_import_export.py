@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from recorder.cli.main import app
 from recorder.errors import NoAudioError, SessionNotFoundError, StoreError, UsageError
-from recorder.pipeline.record import RecorderLock, ring_of
+from recorder.pipeline.locks import RecorderLock, ring_of
 from recorder.protocol.envelope import RecordKind
 from recorder.store import layout
 from recorder.store.journal import JournalWriter, encode_frame, list_journals

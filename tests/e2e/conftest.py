@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import pytest
 
-from recorder.pipeline.record import ring_of
+from recorder.pipeline.locks import ring_of
 
 COMMAND = [sys.executable, "-c", "from recorder.cli.main import main; main()"]
 PATIENCE = 60.0
@@ -49,7 +49,7 @@ class RecorderProcess:
         return host, int(port)
 
     def children(self) -> dict[str, int]:
-        """Pids by what they run: worker, record, sealer."""
+        """Pids by what they run: worker, record, sorter, sealer."""
         listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text(encoding="ascii")
         found: dict[str, int] = {}
         for pid in map(int, listed.split()):

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from recorder.cli.main import app
 from recorder.pipeline.catalog import Catalog
-from recorder.pipeline.record import ring_of
+from recorder.pipeline.locks import ring_of
 from recorder.proxy.tokens import add_token
 from tests.e2e.conftest import RecorderProcess, eventually, free_port
 from tests.proxy.conftest import ACCEPT, read_exactly, read_head, read_to_end

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import msgspec
 
-from recorder.pipeline.drain import Recorder
+from recorder.pipeline.drain import Drain
+from recorder.pipeline.sort import Sorter
 from recorder.protocol.envelope import RecordKind
+from recorder.store import layout
 from recorder.store.journal import (
     JournalFile,
     list_journals,
@@ -14,12 +16,33 @@ from recorder.store.journal import (
 from recorder.store.ring import RingWriter
 
 
+class Recording:
+    """What the recorder process and the sorter do, one after the other.
+
+    Args:
+        seal_seconds: as the sorter's.
+    """
+
+    def __init__(self, data_dir: Path, ring_dir: Path, seal_seconds: float = 0.0) -> None:
+        self.to_spools = Drain(data_dir, ring_dir)
+        self.sorter = Sorter(data_dir, ring_dir, seal_seconds=seal_seconds)
+
+    def drain(self) -> int:
+        """From the rings to the journals; how many records."""
+        self.to_spools.drain()
+        return self.sorter.sort()
+
+    def close(self) -> None:
+        self.to_spools.close()
+        self.sorter.close()
+
+
 class Store:
     """A data directory with a worker's ring, and what a session says into it."""
 
     def __init__(self, tmp_path: Path) -> None:
         self.data_dir = tmp_path / "data"
-        (self.data_dir / "journal").mkdir(parents=True)
+        layout.create(self.data_dir)
         self.ring_dir = tmp_path / "rings"
         self.ring = RingWriter(self.ring_dir, 1 << 20)
 
@@ -30,8 +53,8 @@ class Store:
         facts = {"session_id": f"session-{session_no}", "ring": self.ring.name, "session_no": session_no}
         self.say(session_no, RecordKind.OPENED, msgspec.json.encode(facts))
 
-    def recorder(self) -> Recorder:
-        return Recorder(self.data_dir, self.ring_dir)
+    def recorder(self, seal_seconds: float = 0.0) -> Recording:
+        return Recording(self.data_dir, self.ring_dir, seal_seconds)
 
     def journals(self) -> list[tuple[str, bool]]:
         return [(journal.session_id, journal.closed) for journal in list_journals(self.data_dir)]

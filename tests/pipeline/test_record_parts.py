@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from recorder.pipeline.drain import Recorder
 from recorder.protocol.envelope import RecordKind
 from recorder.store.journal import (
     JournalTail,
@@ -18,7 +17,7 @@ from recorder.store.journal import (
     read_journal,
 )
 from tests.pipeline.crashing import CrashError, crash_at
-from tests.pipeline.rings import Store
+from tests.pipeline.rings import Recording, Store
 
 CLIENT = RecordKind.CLIENT_BYTES
 
@@ -28,9 +27,9 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path)
 
 
-def parted(store: Store) -> Recorder:
-    """A recorder that begins a part with every drain."""
-    return Recorder(store.data_dir, store.ring_dir, seal_seconds=1e-9)
+def parted(store: Store) -> Recording:
+    """One that begins a part every time."""
+    return store.recorder(seal_seconds=1e-9)
 
 
 def chained(store: Store) -> list[tuple[int, bytes]]:
@@ -56,7 +55,6 @@ def test_a_session_goes_on_in_parts_while_it_has_news(store: Store) -> None:
     store.say(1, CLIENT, b"b")
     store.say(1, RecordKind.CLOSED, b"{}")
     recorder.drain()
-    recorder.sync()
 
     names = [journal.path.name for journal in list_journals(store.data_dir)]
     assert names == ["session-1.journal", "session-1.00001.journal", "session-1.00002.closed.journal"]
@@ -65,9 +63,9 @@ def test_a_session_goes_on_in_parts_while_it_has_news(store: Store) -> None:
 
 
 def test_a_large_journal_goes_on_in_a_part_before_its_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recorder.pipeline.drain.PART_BYTES", 500)
+    monkeypatch.setattr("recorder.pipeline.sort.PART_BYTES", 500)
     store.open(1)
-    recorder = Recorder(store.data_dir, store.ring_dir, seal_seconds=1e9)
+    recorder = store.recorder(seal_seconds=1e9)
     recorder.drain()
     assert len(store.journals()) == 1
     store.say(1, CLIENT, b"x" * 500)
@@ -83,7 +81,6 @@ def test_a_dead_workers_session_is_closed_in_its_last_part(store: Store) -> None
     store.say(1, CLIENT, b"last words")
     store.ring.close()
     recorder.drain()
-    recorder.sync()
     recorder.close()
     *_, last = list_journals(store.data_dir)
     assert (last.part, last.closed) == (1, True)
@@ -101,7 +98,7 @@ def test_a_part_that_a_power_cut_emptied_is_as_if_it_had_not_begun(store: Store)
     list_journals(store.data_dir)[1].path.write_bytes(b"")
     store.ring.path.unlink()
     recorder = store.recorder()
-    recorder.sync()
+    recorder.drain()
     recorder.close()
     assert store.journals() == [("session-1", True)]
     assert store.said(1) == [(CLIENT, b"synced")]
@@ -156,7 +153,6 @@ def test_a_kill_at_any_step_of_beginning_parts_loses_and_doubles_nothing(tmp_pat
         successor = parted(store)
         store.say(1, RecordKind.CLOSED, b"{}")
         successor.drain()
-        successor.sync()
         successor.close()
         said = [*taken, *chained(store)]
         assert said == [*((CLIENT, word) for word in spoken), (RecordKind.CLOSED, b"{}")], f"killed at step {number}"

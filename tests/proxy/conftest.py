@@ -18,7 +18,7 @@ from recorder.proxy.selector import SpliceSelector
 from recorder.proxy.supervisor import listen
 from recorder.proxy.upstream import Upstream
 from recorder.proxy.worker import Worker
-from recorder.store.ring import RingReader, RingRecord
+from recorder.store.ring_reader import RingReader, RingRecord
 
 UPGRADE = (
     b"GET /v1/realtime?model=gpt-realtime HTTP/1.1\r\nHost: app.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

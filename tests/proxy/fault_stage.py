@@ -14,8 +14,9 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from recorder.pipeline.drain import Recorder
-from recorder.pipeline.record import RecorderLock
+from recorder.pipeline.drain import Drain
+from recorder.pipeline.locks import RecorderLock
+from recorder.pipeline.recover import sort_spools
 from recorder.protocol.envelope import RecordKind
 from recorder.proxy.session import Session
 from recorder.proxy.splice import Splice
@@ -87,7 +88,7 @@ class Stage:
         self.said_up, self.said_down = bytearray(), bytearray()
         self.client_ended = self.upstream_ended = False
         self.first_end: str | None = None
-        self.recorder: Recorder | None = None
+        self.recorder: Drain | None = None
         self.disk_is_full = False
         self._lock: RecorderLock | None = None
         self._is_over = False
@@ -271,14 +272,12 @@ class Stage:
         """A recorder process's work, in this thread: it moves on when `record` is called."""
         data = Path(self.proxy.config.data_dir)
         self._lock = RecorderLock(data, self.proxy.ring_dir)
-        self.recorder = Recorder(data, self.proxy.ring_dir, self._counters)
+        self.recorder = Drain(data, self.proxy.ring_dir, self._counters)
 
     def kill_recorder(self) -> None:
         """It stops where it stands."""
         assert self.recorder is not None
         assert self._lock is not None
-        for journal in self.recorder._finished:  # what a killed process has open, the system closes
-            journal.close(finished=False)
         self.recorder.close()
         self._lock.release()
 
@@ -306,7 +305,9 @@ class Stage:
         self.recorder.drain()
         self.recorder.sync()
         self.kill_recorder()
-        first = list_journals(Path(self.proxy.config.data_dir))[0]
+        data = Path(self.proxy.config.data_dir)
+        sort_spools(data)
+        first = list_journals(data)[0]
         assert first.closed
         self._records = [(record.kind, record.data) for record in read_journal(first.path)]
 

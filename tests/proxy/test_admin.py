@@ -16,7 +16,8 @@ from recorder.proxy.admin import Admin
 from recorder.proxy.control import _short_path, list_sessions
 from recorder.proxy.metrics import Metrics
 from recorder.store.counters import LEFT_OUT_BYTES, REFUSED, SESSIONS_OPEN, SESSIONS_UNRECORDED
-from recorder.store.ring import CONTROL_SUFFIX, RingReader, RingWriter
+from recorder.store.ring import CONTROL_SUFFIX, RingWriter
+from recorder.store.ring_reader import RingReader
 from tests.proxy.conftest import ACCEPT, UPGRADE, RunningWorker, Scripted, read_exactly, read_head, read_to_end
 
 TOKEN = "a-long-random-text"

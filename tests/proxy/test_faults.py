@@ -19,7 +19,7 @@ from recorder.protocol.envelope import RecordKind
 from recorder.protocol.frames import FrameDecoder
 from recorder.proxy import farewell, logbook
 from recorder.proxy import worker as worker_module
-from recorder.store.journal import Buffer, JournalWriter
+from recorder.store.spool import SpoolWriter
 from tests.proxy.conftest import RunningWorker
 from tests.proxy.fault_acts import FAULTS, SILENCE
 from tests.proxy.fault_matrix import MATRIX, Cell, Record
@@ -109,14 +109,14 @@ def test_a_fault_in_a_state(
 
 
 def drain(stage: Stage, monkeypatch: pytest.MonkeyPatch, *, disk_is_full: bool) -> None:
-    really = JournalWriter.write
+    really = SpoolWriter.append
 
-    def write(journal: JournalWriter, *pieces: Buffer) -> None:
+    def append(spool: SpoolWriter, position: int, data: memoryview, pause: Callable[[], object]) -> None:
         if stage.disk_is_full:
             raise OSError(errno.ENOSPC, "No space left on device")
-        really(journal, *pieces)
+        really(spool, position, data, pause)
 
-    monkeypatch.setattr(JournalWriter, "write", write)
+    monkeypatch.setattr(SpoolWriter, "append", append)
     stage.disk_is_full = disk_is_full
     assert stage.recorder is not None
     with suppress(OSError) if disk_is_full else nullcontext():

@@ -32,7 +32,8 @@ from recorder.store.counters import (
     SESSIONS_UNRECORDED,
     Counters,
 )
-from recorder.store.ring import RingReader, RingWriter
+from recorder.store.ring import RingWriter
+from recorder.store.ring_reader import RingReader
 
 DOCS = Path(__file__).parents[2] / "docs" / "observability.md"
 SAMPLE = re.compile(r'([a-z_]+)(?:\{([a-z]+="[^"\\]*"(?:,[a-z]+="[^"\\]*")*)\})? (\S+)')

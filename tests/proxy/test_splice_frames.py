@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from recorder.protocol.envelope import RecordKind
 from recorder.protocol.frames import FrameDecoder
 from recorder.proxy.sockets import end_sending
-from recorder.store.ring import RingRecord
+from recorder.store.ring_reader import RingRecord
 from tests.proxy.conftest import ACCEPT, PATIENCE, UPGRADE, RunningWorker, read_head, take
 from tests.proxy.fault_stage import eventually
 from tests.proxy.protocol_cases import BINARY, PING, TEXT, Deflate, Side, Squeezer, fragments, frame

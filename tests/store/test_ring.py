@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recorder.errors import NewerFormatError, StoreError
-from recorder.store.ring import PAGE, RingReader, RingWriter, ring_directory
+from recorder.store.ring import PAGE, WINDOW, RingWriter, ring_directory
+from recorder.store.ring_reader import RingReader
 
 
 def test_what_is_appended_is_read_in_order(tmp_path: Path) -> None:
@@ -71,7 +73,7 @@ def test_a_ring_takes_what_it_can_hold_and_says_no_to_the_rest(tmp_path: Path) -
 
 def test_records_survive_a_kill_of_the_writer(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from recorder.store.ring import RingWriter\n"
+        "import sys, time; from pathlib import Path; from recorder.store.ring import WINDOW, RingWriter\n"
         f"ring = RingWriter(Path({str(tmp_path)!r}), 65536)\n"
         "ring.append(3, 1, 5, b'tapped'); print(ring.path, flush=True); time.sleep(60)"
     )
@@ -175,3 +177,71 @@ def test_a_directory_of_another_owner_is_not_used(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("os.geteuid", lambda: 12345)
     with pytest.raises(StoreError, match="not a directory of this user's alone"):
         RingWriter(tmp_path / "ring", 1 << 16)
+
+
+def receiving(data: bytes) -> Callable[[memoryview, int], int]:
+    def receive(buffer: memoryview, most: int) -> int:
+        assert len(data) <= most
+        buffer[: len(data)] = data
+        return len(data)
+
+    return receive
+
+
+def test_what_is_received_into_the_ring_is_a_record_at_once(tmp_path: Path) -> None:
+    writer = RingWriter(tmp_path, 4 * WINDOW)
+    take = writer.receiver(receiving(b"hello"), 4, 7, (), lambda: memoryview(b""))
+    assert bytes(take()) == b"hello"
+    with RingReader(writer.path) as reader:
+        ((position, session_no, _, kind, data),) = [
+            (one.position, one.session_no, one.at_ns, one.kind, bytes(one.data)) for one in reader.read()[0]
+        ]
+    assert (position, session_no, kind, data) == (0, 7, 4, b"hello")
+    writer.close()
+
+
+def test_an_end_is_no_record_and_an_error_passes(tmp_path: Path) -> None:
+    writer = RingWriter(tmp_path, 4 * WINDOW)
+
+    def fails(_buffer: memoryview, _most: int) -> int:
+        raise BlockingIOError
+
+    assert bytes(writer.receiver(receiving(b""), 4, 1, (), lambda: memoryview(b""))()) == b""
+    with pytest.raises(BlockingIOError):
+        writer.receiver(fails, 4, 1, (), lambda: memoryview(b""))()
+    assert writer.used_bytes() == 0
+    writer.close()
+
+
+def test_without_room_or_while_blocked_it_is_received_otherwise(tmp_path: Path) -> None:
+    writer = RingWriter(tmp_path, 2 * WINDOW)
+    blocked: list[int] = []
+    take = writer.receiver(receiving(b"x" * WINDOW), 4, 1, blocked, lambda: memoryview(b"otherwise"))
+    assert len(take()) == WINDOW
+    assert bytes(take()) == b"otherwise"
+    writer.settle()
+    with RingReader(writer.path) as reader:
+        reader.release(reader.head)
+        assert len(take()) == WINDOW  # from the start again
+        assert len(reader.read()[0]) == 1
+        writer.settle()
+        reader.release(reader.head)
+        blocked.append(1)
+        assert bytes(take()) == b"otherwise"
+    writer.close()
+
+
+def test_what_the_writer_may_still_send_on_is_not_wiped(tmp_path: Path) -> None:
+    writer = RingWriter(tmp_path, 4 * WINDOW)
+    take = writer.receiver(receiving(b"on its way"), 4, 1, (), lambda: memoryview(b""))
+    writer.append(4, 1, 1, b"before")
+    data = take()
+    with RingReader(writer.path) as reader:
+        reader.release(reader.head)
+        assert bytes(data) == b"on its way"
+        assert reader.used_bytes == 40
+        writer.settle()
+        reader.release(reader.head)
+        assert bytes(data) == bytes(10)
+        assert reader.used_bytes == 0
+    writer.close()
