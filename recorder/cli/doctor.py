@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from rich.text import Text
 
-from recorder.cli import completing, output
+from recorder.cli import bounds, completing, output
 from recorder.cli.options import DEFAULT_DATA, DataOption, JsonOption, RulesOption, SinceOption, open_catalog
 from recorder.cli.options import since as parse_since
 from recorder.errors import UsageError
@@ -96,7 +97,8 @@ def doctor(
         return
     with open_catalog(data) as catalog:
         ids = _sessions(catalog, sessions or (), since)
-        found = catalog.findings(ids, chosen).to_dicts()
+        with bounds.memory(bounds.DEFAULT_MB) if rules else nullcontext():
+            found = catalog.findings(ids, chosen).to_dicts()
     shown = [row for row in found if _rank(row["severity"]) <= _rank(severity)]
     if as_json:
         output.print_json(shown)

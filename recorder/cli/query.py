@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recorder.cli import output
+from recorder.cli import bounds, output
 from recorder.cli.options import DEFAULT_DATA, DataOption, JsonOption, PricesOption, open_catalog
 from recorder.errors import UsageError
 
@@ -38,6 +38,9 @@ def query(
     data: DataOption = DEFAULT_DATA,
     prices: PricesOption = None,
     limit: Annotated[int, typer.Option(min=0, help="Rows to print at most; 0 prints all.")] = 1000,
+    memory_mb: Annotated[
+        int, typer.Option(min=1, envvar="RECORDER_QUERY_MEMORY_MB", help="Memory for the query and its rows, in MiB.")
+    ] = bounds.DEFAULT_MB,
     schema: Annotated[bool, typer.Option("--schema", help="List views and columns instead.")] = False,
     as_csv: Annotated[
         bool, typer.Option("--csv", envvar="RECORDER_QUERY_CSV", help="Print CSV with a line of headings.")
@@ -48,24 +51,24 @@ def query(
 
     The views cover what is sealed and what is running: `events`, `parts`, `audio`, `drift` (what the vocabulary does
     not know), and the tables made from events: `sessions`, `turns`, `responses`, `interruptions` … A notice on stderr
-    says when rows were left out.
+    says when rows were left out. A query may take 30 s, and memory as `--memory-mb` says.
     """
     if as_csv and as_json:
         raise UsageError("--csv and --json exclude each other", hint="Choose one.")
     if schema == (sql is not None):
         raise UsageError("give a query, or --schema", hint='recorder query "SELECT * FROM sessions"')
     text = sys.stdin.read() if sql == "-" else sql
-    with open_catalog(data, prices) as catalog:
-        frame = (
-            catalog.query(SCHEMA) if text is None else catalog.query_user(text, max_rows=limit + 1 if limit else 2**62)
-        )
-    shown = frame.head(limit) if limit and not schema else frame
-    if as_json:
-        output.print_json(shown.iter_rows(named=True))
-    elif as_csv:
-        _print_csv(shown)
-    else:
-        _print_frame(shown)
+    most = limit + 1 if limit else 2**62
+    with open_catalog(data, prices) as catalog, bounds.memory(memory_mb):
+        with bounds.deadline():
+            frame = catalog.query(SCHEMA) if text is None else catalog.query_user(text, max_rows=most)
+        shown = frame.head(limit) if limit and not schema else frame
+        if as_json:
+            output.print_json(shown.iter_rows(named=True))
+        elif as_csv:
+            _print_csv(shown)
+        else:
+            _print_frame(shown)
     if shown.height < frame.height:
         output.note(f"only the first {limit:,} rows are shown; --limit 0 prints all")
 

@@ -18,6 +18,7 @@ from recorder.pipeline.compact import CompactReport, compact, plans_of
 from recorder.store.counters import ERROR, Counters
 from recorder.store.manifests import ManifestCache
 from recorder.store.merge import TARGET_BYTES
+from recorder.store.workspace import remote_of
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ class Compactor:
         self._counters = counters
         self._at_least = at_least
         self._manifests = ManifestCache(data_dir)
+        remote = remote_of(data_dir)
+        self._in_bucket = None if remote is None else ManifestCache(remote.known)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="compact", daemon=True)
 
@@ -65,9 +68,15 @@ class Compactor:
             OSError: the disk is full, or fails.
         """
         self._manifests.refresh()
-        if not self._manifests.replaced and not self._is_due():
+        if not self._has_replaced() and not self._is_due():
             return None
         return compact(self._data_dir, at_least=self._at_least, wait=False)
+
+    def _has_replaced(self) -> bool:
+        """Whether there is something to remove: in a bucket, where its time is up later, it may be there alone."""
+        if self._in_bucket is not None:
+            self._in_bucket.refresh()
+        return any(cache is not None and cache.replaced for cache in (self._manifests, self._in_bucket))
 
     def _is_due(self) -> bool:
         files: Counter[str] = Counter()

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from recorder.errors import StoreError
+from recorder.errors import RecorderError
+from recorder.store import beside
 from recorder.store.counters import ERROR, NOT_UPLOADED, Counters
 from recorder.store.remote import Mirror
 from recorder.store.workspace import remote_of
@@ -80,8 +81,9 @@ class Uploader:
                 if not last and time.monotonic() - listed_at >= LIST_SECONDS:
                     listed_at = time.monotonic()
                     self._remote.pull()
+                    beside.pull(self._remote, fetch=False)
                 pause = LOOK_SECONDS
-            except (StoreError, OSError) as error:
+            except (RecorderError, OSError) as error:
                 pause = min(pause * 2, LAST_RETRY_SECONDS)
                 self._counters.add(ERROR, value="upload")
                 log.warning("cannot upload now, again in %.0f s: %s", pause, error)
@@ -91,6 +93,6 @@ class Uploader:
     def _upload(self) -> None:
         waiting = len(self._remote.pending())
         self._counters.set(NOT_UPLOADED, waiting)
-        if waiting:
+        if waiting or beside.has_news(self._remote):
             self._remote.push(wait=False)
             self._counters.set(NOT_UPLOADED, len(self._remote.pending()))

@@ -21,14 +21,15 @@ from recorder.errors import (
     AudioRemovedError,
     DamagedManifestError,
     DamagedObjectError,
+    EncryptionKeyError,
     NewerFormatError,
     ObjectGoneError,
     StoreError,
 )
 from recorder.pipeline.locks import is_recorded
 from recorder.pipeline.prune import AUDIO_REMOVED
-from recorder.store import layout, manifests, segments
-from recorder.store.journal import journal_directory, list_journals, read_journal
+from recorder.store import beside, layout, manifests, segments
+from recorder.store.journal import RUNNING, JournalTail, by_session, finished, journal_directory, list_journals
 from recorder.store.manifests import Manifest
 from recorder.store.spool import SpoolTail, list_spools, spool_directory
 from recorder.store.workspace import remote_of
@@ -115,6 +116,8 @@ def verify(data_dir: Path, *, quick: bool = False, progress: Progress | None = N
     remote = remote_of(data_dir)
     if remote is not None:
         remote.pull()
+        with contextlib.suppress(EncryptionKeyError):  # what others set aside cannot be had then
+            beside.pull(remote)
     places: list[_Place] = []
     for path in _manifest_files(data_dir):
         try:
@@ -300,7 +303,7 @@ def find_orphans(data_dir: Path, *, rewriting: bool = False) -> list[Path]:
         data_dir: the store.
         rewriting: whether the caller holds `layout.rewriting`.
     """
-    being_written = not rewriting and _is_rewritten(data_dir)
+    being_written = not rewriting and layout.is_rewritten(data_dir)
     with layout.locked(data_dir):
         named = {data_dir / file.path for path in _manifest_files(data_dir) for file in _files(path)}
         found = [
@@ -312,14 +315,6 @@ def find_orphans(data_dir: Path, *, rewriting: bool = False) -> list[Path]:
     return [path for path in found if not (being_written and path.name.lstrip(".").startswith(layout.COMPACT))]
 
 
-def _is_rewritten(data_dir: Path) -> bool:
-    try:
-        with layout.rewriting(data_dir, wait=False):
-            return False
-    except BlockingIOError:
-        return True
-
-
 def _files(path: Path) -> Iterable[segments.SegmentFile]:
     try:
         return manifests.read(path).files
@@ -328,26 +323,43 @@ def _files(path: Path) -> Iterable[segments.SegmentFile]:
 
 
 def _journals(data_dir: Path, sealed: set[str]) -> Iterator[Problem]:
-    for journal in list_journals(data_dir):
+    journals = list_journals(data_dir)
+    ended = {journal.path for several in by_session(journals).values() for journal in finished(several)}
+    for journal in journals:
         where = _relative(data_dir, journal.path)
         try:
-            gaps = [record for record in read_journal(journal.path) if _is_damage(record.data)]
+            damage = _journal_damage(journal.path, ended=journal.path in ended)
         except FileNotFoundError:
             continue
-        except StoreError as error:
-            yield Problem("journal_damaged", where, (journal.session_id,), error.message)
-            continue
-        if gaps:
-            yield Problem("journal_damaged", where, (journal.session_id,), f"{len(gaps)} stretches cannot be read")
+        if damage:
+            yield Problem("journal_damaged", where, (journal.session_id,), damage)
         elif journal.closed and journal.session_id not in sealed:
             yield Problem("journal_unsealed", where, (journal.session_id,), "the session has ended, and is not sealed")
     for path in sorted(layout.quarantine(data_dir).rglob("*")):
         if path.is_file() and path.suffix != ".txt":
-            yield Problem("quarantined", _relative(data_dir, path), _named_after(path), "set aside")
+            damage = _journal_damage(path, ended=True) if path.suffix == RUNNING else None
+            said = f"set aside; {damage}" if damage else "set aside"
+            yield Problem("quarantined", _relative(data_dir, path), _named_after(path), said)
     known = {journal.path for journal in list_journals(data_dir)}
     for path in sorted(journal_directory(data_dir).glob("*")):
         if path not in known and path.is_file() and not path.name.startswith("."):
             yield Problem("orphan", _relative(data_dir, path), _named_after(path), "no journal's name")
+
+
+def _journal_damage(path: Path, *, ended: bool) -> str | None:
+    """What of a journal cannot be read, or None. The last record of one that is still written may be on its way."""
+    try:
+        tail = JournalTail(path, salvage=True)
+    except StoreError as error:
+        return error.message
+    try:
+        gaps = sum(_is_damage(record.data) for _, record in tail.frames())
+        rest = path.stat().st_size - tail.offset
+    finally:
+        tail.close()
+    if gaps:
+        return f"{gaps} stretches cannot be read"
+    return f"its last {rest:,} bytes cannot be read" if ended and rest else None
 
 
 def _spools(data_dir: Path) -> Iterator[Problem]:

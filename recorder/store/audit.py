@@ -57,10 +57,35 @@ def append(data_dir: Path, entry: Entry) -> None:
         OSError: the disk is full, or fails.
     """
     entry = msgspec.structs.replace(entry, at=datetime.now(UTC).isoformat(timespec="seconds"))
+    add(data_dir, [msgspec.json.encode(entry)])
+
+
+def add(data_dir: Path, entries: Iterable[bytes]) -> None:
+    """Add entries as they were written, and force them to the disk.
+
+    Raises:
+        OSError: the disk is full, or fails.
+    """
+    content = b"".join(entry + b"\n" for entry in entries)
+    if not content:
+        return
     fd = os.open(path(data_dir), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, msgspec.json.encode(entry) + b"\n")
+        os.write(fd, content)
         os.fsync(fd)
     finally:
         os.close(fd)
     layout.sync_directory(data_dir)
+
+
+def lines(data_dir: Path) -> list[bytes]:
+    """Its entries as they were written, without what a crash left in the middle of one."""
+    try:
+        return [line for line in path(data_dir).read_bytes().splitlines() if line.endswith(b"}")]
+    except FileNotFoundError:
+        return []
+
+
+def written_at(entry: bytes) -> str:
+    """When an entry was written, ISO 8601 in UTC."""
+    return msgspec.json.decode(entry, type=Entry).at

@@ -32,6 +32,8 @@ _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9
 _NAME: Final = re.compile(rf"({_UUID.pattern}|compact-[0-9a-f]{{8,64}})(\.\d{{5,}})?")
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 
+_REWRITE: Final = "rewrite.lock"
+
 COMPACT: Final = "compact-"
 """How the names of files begin that hold many sessions."""
 
@@ -187,13 +189,22 @@ def rewriting(data_dir: Path, *, wait: bool = True) -> Iterator[None]:
     """
     from recorder.store.workspace import remote_of  # noqa: PLC0415 - workspaces are laid out as this module says
 
-    with _flock(data_dir / "rewrite.lock", 0 if wait else fcntl.LOCK_NB):
+    with _flock(data_dir / _REWRITE, 0 if wait else fcntl.LOCK_NB):
         remote = remote_of(data_dir)
         if remote is None:
             yield
             return
         with remote.rewriting():
             yield
+
+
+def is_rewritten(data_dir: Path) -> bool:
+    """Whether somebody on this machine holds `rewriting` just now."""
+    try:
+        with _flock(data_dir / _REWRITE, fcntl.LOCK_NB):
+            return False
+    except BlockingIOError:
+        return True
 
 
 @contextmanager

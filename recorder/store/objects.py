@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
@@ -28,7 +28,10 @@ _CONNECT_SECONDS: Final = 5.0
 _RETRIES: Final = 5
 _RETRY_SECONDS: Final = 30.0
 _CHUNK: Final = 4 << 20
-_ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+_ENDPOINTS: Final = (
+    "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT",
+    "GOOGLE_BASE_URL",
+)  # fmt: skip
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -50,7 +53,7 @@ class Bucket:
     """Objects under a URL. Safe for use from several threads.
 
     Args:
-        url: like `s3://bucket/prefix`.
+        url: `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`.
 
     Raises:
         UsageError: it cannot be used as a store.
@@ -141,7 +144,12 @@ class Bucket:
         gone = sorted(names)
         if gone:
             with self._errors("delete", gone[0]):
-                obstore.delete(self._store, gone)
+                try:
+                    obstore.delete(self._store, gone)
+                except FileNotFoundError:  # S3 takes that for success, Azure and Google do not
+                    for name in gone:
+                        with suppress(FileNotFoundError):
+                            obstore.delete(self._store, name)
 
     @contextmanager
     def _errors(self, doing: str, name: str) -> Iterator[None]:

@@ -26,7 +26,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from recorder.errors import CacheTooSmallError, DamagedObjectError, ObjectGoneError, StoreError
-from recorder.store import keys, layout, manifests
+from recorder.store import beside, keys, layout, manifests
 from recorder.store.manifests import Manifest, ManifestCache
 from recorder.store.objects import Bucket
 from recorder.store.segments import SegmentFile
@@ -72,6 +72,7 @@ class Mirror:
 
     Attributes:
         known: a directory laid out as a store, with the manifests that are known to be in the bucket.
+        temporary: where files are as long as they are being fetched.
     """
 
     def __init__(self, data_dir: Path, bucket: Bucket, cache_bytes: int) -> None:
@@ -79,13 +80,13 @@ class Mirror:
         self.bucket = bucket
         self.cache_bytes = cache_bytes
         self.known = data_dir / "remote"
-        self._temporary = self.known / "tmp"
+        self.temporary = self.known / "tmp"
         self._pulled_at = -PULL_SECONDS
         self._is_linked = False
         self._pulling = threading.Lock()
         self._listing = threading.RLock()
         self._here, self._there = ManifestCache(data_dir), ManifestCache(self.known)
-        for room in (layout.manifests(self.known), self._temporary):
+        for room in (layout.manifests(self.known), self.temporary):
             layout.make_directory(room)
 
     # What is new there
@@ -130,7 +131,7 @@ class Mirror:
 
     def _take(self, name: str) -> None:
         with contextlib.suppress(ObjectGoneError):
-            self._write(self.known / name, self.bucket.get(name))
+            self.write(self.known / name, self.bucket.get(name))
 
     def _link(self, names: set[str] | None) -> None:
         """Have known manifests that count in the workspace too; all of them if None."""
@@ -155,10 +156,10 @@ class Mirror:
         for name in names:
             (self.data_dir / name).unlink(missing_ok=True)
         named = {file.path for manifest in self._everything(self._here) for file in manifest.files}
-        for path in {file.path for manifest in gone for file in manifest.files} - named:
-            (self.data_dir / path).unlink(missing_ok=True)
-        for name in names:
-            (self.known / name).unlink(missing_ok=True)
+        files = {file.path for manifest in gone for file in manifest.files} - named
+        beside.drop_unfinished(self, files | names)
+        for path in (*(self.data_dir / file for file in files), *(self.known / name for name in names)):
+            path.unlink(missing_ok=True)
 
     # What is new here
 
@@ -193,6 +194,7 @@ class Mirror:
                     progress(pushed, len(pending))
             if alone:
                 self._drop_parts()
+                beside.push(self)
         if pushed:
             self._evict(0)
         return pushed
@@ -234,10 +236,10 @@ class Mirror:
             return
         if not self.bucket.create(name, content) and (theirs := self.bucket.get(name)) != content:
             log.warning("%s was there before from elsewhere, and stays as it is", name)
-            self._write(self.data_dir / name, content := theirs)
+            self.write(self.data_dir / name, content := theirs)
             for file in manifest.files:
                 (self.data_dir / file.path).unlink(missing_ok=True)
-        self._write(self.known / name, content)
+        self.write(self.known / name, content)
 
     def _drop_parts(self) -> None:
         """Remove the manifests of parts of whole sessions, since they hold bytes of the wire."""
@@ -267,7 +269,9 @@ class Mirror:
         try:
             self.pull()
             self.push()
+            beside.pull(self)
             yield
+            self.push()
         finally:
             self.bucket.delete([_LEASE])
 
@@ -282,7 +286,8 @@ class Mirror:
             gone: manifests that do not count, those before the ones that replaced them.
             files: names of data files that nobody needs any more.
         """
-        self.bucket.delete(files)
+        self.bucket.delete(files := list(files))
+        beside.drop_unfinished(self, files)
         for manifest in gone:
             name = layout.manifest_path(manifest.date, manifest.name)
             self.bucket.delete([name])
@@ -340,7 +345,8 @@ class Mirror:
             target.flush()
             os.fsync(target.fileno())
 
-    def _write(self, path: Path, content: bytes) -> None:
+    def write(self, path: Path, content: bytes) -> None:
+        """Write a file of the workspace's own; it appears whole or not at all."""
         with self._new_file(path) as temporary, temporary.open("wb") as target:
             target.write(content)
             target.flush()
@@ -350,7 +356,7 @@ class Mirror:
     def _new_file(self, path: Path) -> Iterator[Path]:
         """A name to write to; what is written appears whole or not at all."""
         layout.make_directory(path.parent)
-        temporary = self._temporary / f"{path.name}.{os.getpid()}.{threading.get_ident()}"
+        temporary = self.temporary / f"{path.name}.{os.getpid()}.{threading.get_ident()}"
         try:
             yield temporary
             temporary.chmod(0o600)

@@ -108,6 +108,26 @@ ATTACKS = [
     "FROM duckdb_secrets()",
     "FROM arrow_scan(1, 2, 3)",
     "FROM python_map_function(1)",
+    "FROM create_external_resource('a')",
+    "FROM read_duckdb('{folder}/other.db')",
+    "FROM duckdb_settings()",
+    "FROM duckdb_logs()",
+    "FROM query_table('sessions')",
+    "FROM test_all_types()",
+    "SELECT * FROM histogram_values(sessions, session_id)",
+    "COPY sessions TO '{folder}/written.parquet'",
+    "IMPORT DATABASE '{folder}'",
+    "SET GLOBAL memory_limit = '100GB'",
+    "SET SESSION enable_external_access = true",
+    "PRAGMA memory_limit = '100GB'",
+    "UPDATE event_types SET type = 'x'",
+    "ALTER TABLE event_types ADD COLUMN x INT",
+    "TRUNCATE event_types",
+    "DROP TABLE event_types",
+    "CREATE SECRET (TYPE s3)",
+    "COMMENT ON TABLE event_types IS 'x'",
+    "ANALYZE event_types",
+    "CHECKPOINT",
     "PREPARE p AS SELECT 1",
     "EXECUTE p",
     "BEGIN TRANSACTION",
@@ -140,6 +160,11 @@ def test_python_variables_are_no_tables(engine: Engine) -> None:
 def test_even_trusted_queries_open_no_other_files(engine: Engine) -> None:
     with pytest.raises(QueryError, match="file system operations are disabled"):
         engine.query("FROM read_text('/etc/passwd')")
+
+
+def test_waiting_is_stopped_like_work(engine: Engine) -> None:
+    with pytest.raises(QueryError, match=r"stopped after 0\.2 s"):
+        engine.query_user("SELECT sleep_ms(100000)", timeout_seconds=0.2)
 
 
 def test_rows_are_limited(engine: Engine) -> None:

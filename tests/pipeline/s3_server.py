@@ -47,7 +47,8 @@ def s3_server(room: Path) -> Iterator[str]:
         "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
         "actions": ["Admin", "Read", "Write", "List"],
     }
-    (room / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    anyone = {"name": "anonymous", "actions": identity["actions"]}
+    (room / "s3.json").write_text(json.dumps({"identities": [identity, anyone]}))
     ports = _free_ports(2 * len(_ROLES) + 1)
     places = []
     for number, role in enumerate(_ROLES):
@@ -74,6 +75,7 @@ class FaultyProxy:
 
     Attributes:
         url: its endpoint.
+        target: the server's host and port.
         fault: chooses.
         seen: method and path of every request.
     """
@@ -81,7 +83,8 @@ class FaultyProxy:
     def __init__(self, endpoint: str) -> None:
         self.fault: Fault = lambda _method, _path: None
         self.seen: list[tuple[str, str]] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self, urlsplit(endpoint).netloc))
+        self.target = urlsplit(endpoint).netloc
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._ended = threading.Event()
@@ -94,6 +97,14 @@ class FaultyProxy:
 
     def hang(self, seconds: float) -> None:
         self._ended.wait(seconds)
+
+    def headers(self, headers: dict[str, str]) -> dict[str, str]:
+        """A request's headers as the server is to have them."""
+        return headers
+
+    def refuses(self, method: str, path: str) -> bool:
+        """Whether a request is answered with 404 in the place of the server."""
+        return False
 
 
 def once(*faults: str, method: str, containing: str = "") -> Fault:
@@ -108,7 +119,7 @@ def once(*faults: str, method: str, containing: str = "") -> Fault:
     return choose
 
 
-def _handler(proxy: FaultyProxy, target: str) -> type[BaseHTTPRequestHandler]:
+def _handler(proxy: FaultyProxy) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -120,8 +131,8 @@ def _handler(proxy: FaultyProxy, target: str) -> type[BaseHTTPRequestHandler]:
             proxy.seen.append((self.command, self.path))
             fault = proxy.fault(self.command, self.path)
             self.close_connection = True
-            if fault == "503":
-                self.send_response(503)
+            if fault == "503" or proxy.refuses(self.command, self.path):
+                self.send_response(503 if fault else 404)
                 self.send_header("Content-Length", "0")
                 self.send_header("Connection", "close")
                 self.end_headers()
@@ -130,8 +141,8 @@ def _handler(proxy: FaultyProxy, target: str) -> type[BaseHTTPRequestHandler]:
                 proxy.hang(20)
             if fault in {"cut", "slow"}:
                 return
-            connection = http.client.HTTPConnection(target, timeout=20)
-            connection.request(self.command, self.path, body, dict(self.headers.items()))
+            connection = http.client.HTTPConnection(proxy.target, timeout=20)
+            connection.request(self.command, self.path, body, proxy.headers(dict(self.headers.items())))
             answer = connection.getresponse()
             content = answer.read()
             connection.close()

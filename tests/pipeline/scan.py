@@ -1,4 +1,4 @@
-"""Looking for words in every byte of a store, also in what is compressed."""
+"""Looking for words in every byte of a store, also in what is compressed or encrypted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from recorder.store import encrypted
 from recorder.store.audio_blocks import decode
 
 
@@ -21,7 +22,8 @@ def everything(*directories: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _values(path: Path) -> Iterator[bytes]:
-    with pq.ParquetFile(path) as file:
+    key = encrypted.decryption(encrypted.key_id_of(path), encrypted.name_of(path))
+    with pq.ParquetFile(path, decryption_properties=key) as file:
         for row in file.read().to_pylist():
             for value in row.values():
                 yield value if isinstance(value, bytes) else str(value).encode(errors="replace")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from recorder.pipeline.compact import compact
 from recorder.pipeline.replace import listed
 from recorder.pipeline.seal import seal_all
 from recorder.store import layout, manifests, merge, parquet
+from tests.pipeline.crashing import CrashError, crash_at
 
 TABLES = ("events", "parts", "audio", "sessions", "responses", "turns", "items", "usage")
 
@@ -154,36 +155,14 @@ STEPS = (
 )
 
 
-def _breaking(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
-    """Have the `at`th step of rewriting fail, before or after it is done."""
-    count = 0
-
-    def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
-        def step(*args: Any, **options: Any) -> Any:
-            nonlocal count
-            count += 1
-            if count == at:
-                raise KeyboardInterrupt
-            result = function(*args, **options)
-            count += 1
-            if count == at:
-                raise KeyboardInterrupt
-            return result
-
-        return step
-
-    for module, name in STEPS:
-        monkeypatch.setattr(module, name, wrap(getattr(module, name)))
-
-
-def broken_off(act: Callable[[], object]) -> Iterator[int]:
+def broken_off(act: Callable[[], object], steps: Sequence[tuple[object, str]] = STEPS) -> Iterator[int]:
     """Break an act off at each of its steps in turn, until it goes through."""
     for at in range(1, 2_000):
         with pytest.MonkeyPatch.context() as monkeypatch:
-            _breaking(monkeypatch, at)
+            crash_at(monkeypatch, at, steps, after=True)
             try:
                 act()
-            except KeyboardInterrupt:
+            except CrashError:
                 yield at
             else:
                 return

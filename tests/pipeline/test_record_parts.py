@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from recorder.store.journal import (
     list_journals,
     read_journal,
 )
+from tests.pipeline.crashing import CrashError, crash_at
 from tests.pipeline.rings import Recording, Store
 
 CLIENT = RecordKind.CLIENT_BYTES
@@ -127,8 +127,8 @@ def test_a_full_disk_lets_a_session_go_on_in_the_part_that_it_has(
     recorder.close()
 
 
-class KilledError(BaseException):
-    """The process ends here."""
+STEPS = [(os, name) for name in ("open", "pwrite", "rename", "fdatasync")]
+"""What changes a file."""
 
 
 def test_a_kill_at_any_step_of_beginning_parts_loses_and_doubles_nothing(tmp_path: Path) -> None:
@@ -142,8 +142,8 @@ def test_a_kill_at_any_step_of_beginning_parts_loses_and_doubles_nothing(tmp_pat
         spoken: list[bytes] = []
         taken: list[tuple[int, bytes]] = []
         killed = True
-        with pytest.MonkeyPatch.context() as patch, contextlib.suppress(KilledError):
-            kill_at(patch, number)
+        with pytest.MonkeyPatch.context() as patch, contextlib.suppress(CrashError):
+            crash_at(patch, number, STEPS)
             for word in (b"a", b"b", b"c"):
                 store.say(1, CLIENT, word)
                 spoken.append(word)
@@ -165,21 +165,3 @@ def take_finished(store: Store, taken: list[tuple[int, bytes]]) -> None:
         records = list(read_journal(journal.path))
         journal.path.unlink()
         taken += [(record.kind, record.data) for record in records if record.kind != RecordKind.OPENED]
-
-
-def kill_at(patch: pytest.MonkeyPatch, number: int) -> None:
-    """Let the process end before the `number`th step that changes a file."""
-    count = 0
-
-    def counted(real: Callable[..., Any]) -> Callable[..., Any]:
-        def step(*args: Any, **options: Any) -> Any:
-            nonlocal count
-            count += 1
-            if count == number:
-                raise KilledError
-            return real(*args, **options)
-
-        return step
-
-    for name in ("open", "pwrite", "rename", "fdatasync"):
-        patch.setattr(os, name, counted(getattr(os, name)))

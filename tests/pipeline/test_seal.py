@@ -24,6 +24,7 @@ from recorder.store import layout, manifests, segments
 from recorder.store.journal import list_journals
 from recorder.store.manifests import Manifest
 from recorder.store.schema import events_table
+from tests.pipeline.crashing import CrashError, crash_at
 
 
 def sealed(data_dir: Path, session_id: str) -> Manifest:
@@ -110,30 +111,8 @@ def test_running_sessions_are_left_alone(data_dir: Path, new_journal: Callable[.
     assert [file.session_id for file in list_journals(data_dir)] == [running.session_id]
 
 
-class CrashError(BaseException):
-    """The process ends here."""
-
-
-STEPS = ("fsync", "rename", "replace", "unlink", "mkdir", "open")
-
-
-def crash_at(monkeypatch: pytest.MonkeyPatch, number: int) -> Callable[[], int]:
-    """Let the process end before the `number`th step that reaches the disk; gives a count of the steps."""
-    count = 0
-
-    def counted(real: Callable[..., Any]) -> Callable[..., Any]:
-        def step(*args: Any, **options: Any) -> Any:
-            nonlocal count
-            count += 1
-            if count == number:
-                raise CrashError
-            return real(*args, **options)
-
-        return step
-
-    for name in STEPS:
-        monkeypatch.setattr(os, name, counted(getattr(os, name)))
-    return lambda: count
+STEPS = [(os, name) for name in ("fsync", "rename", "replace", "unlink", "mkdir", "open")]
+"""What reaches the disk."""
 
 
 def test_a_crash_at_any_step_loses_and_doubles_nothing(
@@ -155,7 +134,7 @@ def test_a_crash_at_any_step_loses_and_doubles_nothing(
         path = store / "journal" / journal.file.path.name.replace(".journal", ".closed.journal")
         path.write_bytes(original)
         with pytest.MonkeyPatch.context() as patch:
-            crash_at(patch, number)
+            crash_at(patch, number, STEPS)
             with contextlib.suppress(CrashError):
                 seal_all(store)
                 crashed = False

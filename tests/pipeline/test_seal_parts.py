@@ -28,7 +28,8 @@ from recorder.store.manifests import Manifest, ManifestCache
 from recorder.store.schema import events_table
 from tests.drawing import examples
 from tests.pipeline.conftest import Journal
-from tests.pipeline.test_seal import CrashError, crash_at
+from tests.pipeline.crashing import CrashError, crash_at
+from tests.pipeline.test_seal import STEPS
 
 
 def cache_of(data_dir: Path) -> ManifestCache:
@@ -177,7 +178,7 @@ def test_a_crash_at_any_step_of_sealing_parts_loses_and_doubles_nothing(
         for name, content in originals.items():
             (store / "journal" / name).write_bytes(content)
         with pytest.MonkeyPatch.context() as patch:
-            crash_at(patch, number)
+            crash_at(patch, number, STEPS)
             with contextlib.suppress(CrashError):
                 seal_all(store)
                 crashed = False

@@ -89,6 +89,7 @@ def alarm(cursor: duckdb.DuckDBPyConnection, seconds: float) -> Iterator[None]:
         ) from error
     finally:
         alarm.cancel()
+        alarm.join()  # it holds the cursor
 
 
 @contextmanager
@@ -96,7 +97,7 @@ def errors() -> Iterator[None]:
     """DuckDB's errors as ours, in its words without its ornaments."""
     try:
         yield
-    except duckdb.OutOfMemoryException as error:
+    except (duckdb.OutOfMemoryException, MemoryError) as error:  # Arrow raises the latter
         raise QueryError(
             "the query needs more memory than queries may take", hint="Read fewer columns or rows."
         ) from error

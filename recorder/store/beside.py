@@ -1,0 +1,120 @@
+"""What lies beside the data of an object store: the audit record, and what could not be sealed.
+
+    audit/<digest>.json     one entry each; every workspace's audit.jsonl gets those of the others
+    quarantine/<name>       files of workspaces' quarantines, encrypted where data files are
+
+`WORKSPACE/remote/audit` and `…/quarantine` have an empty file for each that is known to be in the bucket. So what is
+known and gone here was removed here, or moved back to be tried again, and goes there; and the other way round.
+In `WORKSPACE/remote/tmp` is what is being fetched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Final
+
+from recorder.errors import ObjectGoneError
+from recorder.store import audit, encrypted, keys, layout
+
+if TYPE_CHECKING:
+    from recorder.store.remote import Mirror
+
+_AUDIT: Final = "audit"
+_QUARANTINE: Final = "quarantine"
+
+
+def has_news(mirror: Mirror) -> bool:
+    """Whether something is here that the bucket does not know of."""
+    here, known = _aside(mirror.data_dir), _known(mirror, _QUARANTINE)
+    return here != known or bool(_entries(mirror.data_dir).keys() - _known(mirror, _AUDIT))
+
+
+def push(mirror: Mirror) -> None:
+    """Have the bucket know what is here alone, and lose what was removed here.
+
+    Raises:
+        ObjectStoreError: the bucket is away; it can be called again.
+        EncryptionKeyError: the store is encrypted, and no key is held to write with.
+    """
+    for digest, line in _entries(mirror.data_dir).items():
+        if digest not in _known(mirror, _AUDIT):
+            mirror.bucket.create(f"{_AUDIT}/{digest}", line)
+            _note(mirror, _AUDIT, digest)
+    here, known = _aside(mirror.data_dir), _known(mirror, _QUARANTINE)
+    for name in sorted(here - known):
+        content = (layout.quarantine(mirror.data_dir) / name).read_bytes()
+        where = f"{_QUARANTINE}/{name}"
+        mirror.bucket.create(where, encrypted.seal(content, keys.for_writing(mirror.data_dir), where))
+        _note(mirror, _QUARANTINE, name)
+    mirror.bucket.delete(f"{_QUARANTINE}/{name}" for name in known - here)
+    for name in known - here:
+        (mirror.known / _QUARANTINE / name).unlink(missing_ok=True)
+
+
+def pull(mirror: Mirror, *, fetch: bool = True) -> None:
+    """Lose what was removed elsewhere, and have here what others have.
+
+    Args:
+        mirror: the workspace and its bucket.
+        fetch: without, nothing comes here: a machine that only records needs nobody else's.
+
+    Raises:
+        ObjectStoreError: the bucket is away.
+        EncryptionKeyError: what comes is encrypted with a key that is not held.
+    """
+    room = layout.quarantine(mirror.data_dir)
+    known = _known(mirror, _QUARANTINE)  # first: what others push meanwhile is not taken for removed
+    there = _listed(mirror, _QUARANTINE)
+    for name in known - there:
+        (room / name).unlink(missing_ok=True)
+        (mirror.known / _QUARANTINE / name).unlink(missing_ok=True)
+    if not fetch:
+        return
+    for name in sorted(there - known):
+        where = f"{_QUARANTINE}/{name}"
+        try:
+            content = encrypted.unseal(mirror.bucket.get(where), where)
+        except ObjectGoneError:
+            continue
+        if not (room / name).exists():
+            mirror.write(room / name, content)
+        _note(mirror, _QUARANTINE, name)
+    new = {name: mirror.bucket.get(f"{_AUDIT}/{name}") for name in _listed(mirror, _AUDIT) - _known(mirror, _AUDIT)}
+    own = _entries(mirror.data_dir)
+    audit.add(mirror.data_dir, sorted((line for name, line in new.items() if name not in own), key=audit.written_at))
+    for name in new:
+        _note(mirror, _AUDIT, name)
+
+
+def drop_unfinished(mirror: Mirror, names: Iterable[str]) -> None:
+    """Remove what a killed process left of fetching these files."""
+    gone = {PurePath(name).name for name in names}
+    for path in mirror.temporary.iterdir():
+        if path.name.rsplit(".", 2)[0] in gone:
+            path.unlink(missing_ok=True)
+
+
+def _entries(data_dir: Path) -> dict[str, bytes]:
+    lines = audit.lines(data_dir)
+    return {f"{hashlib.sha256(line).hexdigest()}.json": line for line in lines}
+
+
+def _aside(data_dir: Path) -> set[str]:
+    room = layout.quarantine(data_dir)
+    return {path.name for path in room.glob("[!.]*") if path.is_file()} if room.is_dir() else set()
+
+
+def _known(mirror: Mirror, folder: str) -> set[str]:
+    room = mirror.known / folder
+    return {path.name for path in room.iterdir()} if room.is_dir() else set()
+
+
+def _listed(mirror: Mirror, folder: str) -> set[str]:
+    names = (each.name.removeprefix(f"{folder}/") for each in mirror.bucket.list(f"{folder}/"))
+    return {name for name in names if "/" not in name and not name.startswith(".")}
+
+
+def _note(mirror: Mirror, folder: str, name: str) -> None:
+    mirror.write(mirror.known / folder / name, b"")
