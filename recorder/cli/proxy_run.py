@@ -92,7 +92,12 @@ def run(
 
         def ready() -> None:
             url = _url(sockets[0].getsockname()[:2], tls=settings.tls_cert is not None)
-            log.info("recording %s → %s into %s", url, upstreams, settings.data_dir)
+            if settings.recording:
+                log.info("recording %s → %s into %s", url, upstreams, settings.data_dir)
+                each = settings.ring_bytes >> 20
+                log.info("shared memory: %d MiB for each worker, in %s (--ring-mb, --ring-dir)", each, rings)
+            else:
+                log.info("forwarding %s → %s, recording nothing", url, upstreams)
             typer.echo(url)
             sys.stdout.flush()
             if predecessor:

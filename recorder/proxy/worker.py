@@ -101,7 +101,8 @@ class Worker:
             loop.add_reader(listener.fileno(), self._accept, listener)
         self._counters.set(ACCEPTING, 1)
         if parent_fd is not None:
-            os.write(parent_fd, READY)
+            with contextlib.suppress(BrokenPipeError):  # it has gone, or wants no more of this: the reader hears of it
+                os.write(parent_fd, READY)
         sweeper = loop.create_task(self._look_after_sessions())
         await self._stopping.wait()
         self._counters.set(ACCEPTING, 0)
@@ -114,6 +115,8 @@ class Worker:
         sweeper.cancel()
         control.close()
         self._ring.close()
+        if not self._config.recording:  # no recorder process will come and remove it
+            self._ring.path.unlink(missing_ok=True)
 
     def reload(self) -> None:
         """Read routes, tokens and certificates anew, for connections to come.
