@@ -65,7 +65,7 @@ Data = Annotated[
         parser=parse_data,
     ),
 ]
-Workers = Annotated[int, typer.Option(min=1, help="Worker processes.", envvar="RECORDER_WORKERS", metavar="N")]
+Workers = Annotated[int, typer.Option(min=1, max=250, help="Worker processes.", envvar="RECORDER_WORKERS", metavar="N")]
 UpstreamCa = Annotated[
     Path | None,
     typer.Option(

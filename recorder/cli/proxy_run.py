@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -59,7 +60,7 @@ def run(
     signals = Signals()
     predecessor = TakeOver(rings) if take_over else None
     sockets = predecessor.sockets if predecessor else listen(address, workers)
-    children = [worker_child(settings, number, sockets[number::workers]) for number in range(workers)]
+    children = [worker_child(settings, number, share) for number, share in enumerate(shares(sockets, workers))]
     if settings.recording:
         options = [f"--sync-seconds={sync_seconds}", f"--seal-seconds={seal_seconds}"]
         options.append(f"--disk-floor-bytes={disk_floor_bytes}")
@@ -104,6 +105,15 @@ def run(
                 predecessor.ready()
 
         supervise(children, signals, on_death=_say_death, on_ready=ready)
+
+
+def shares(sockets: list[socket.socket], workers: int) -> list[list[socket.socket]]:
+    """Which worker accepts from which sockets. All are served, and nobody goes without.
+
+    A predecessor may have had more workers, or fewer: then some take from the same. New sockets beside its own would
+    be given connections at once, which were lost if this version could not start.
+    """
+    return [sockets[number::workers] or [sockets[number % len(sockets)]] for number in range(workers)]
 
 
 def _url(place: tuple[str, int], *, tls: bool) -> str:

@@ -19,7 +19,7 @@ from recorder.errors import RecorderError
 from recorder.store.ring import check_directory, claim_directory
 
 _NAME: Final = "supervisor.sock"
-_MAX_SOCKETS: Final = 64
+_MAX_SOCKETS: Final = 253  # SCM_MAX_FD: the kernel passes no more at once
 _READY: Final = b"r"
 _PATIENCE_SECONDS: Final = 30.0
 

@@ -138,10 +138,10 @@ class Worker:
                 await self._idle.wait()
         for task in list(self._tasks):  # handshakes: nobody is in a call yet
             task.cancel()
+        for session in self._sessions:  # some have begun meanwhile
+            session.begin_drain()
         await asyncio.gather(*(session.end("the proxy stopped") for session in self._sessions))
         await self._idle.wait()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
 
     async def _look_after_sessions(self) -> None:
         loop = asyncio.get_running_loop()
@@ -186,7 +186,8 @@ class Worker:
     def _start(self, client: socket.socket, address: tuple[str, int]) -> None:
         task = asyncio.get_running_loop().create_task(self._serve(client, f"{address[0]}:{address[1]}"))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._idle.clear()
+        task.add_done_callback(self._handshake_ended)
 
     async def _serve(self, client: socket.socket, address: str) -> None:
         settings = self._settings.current
@@ -251,10 +252,17 @@ class Worker:
                 await send_all(client, refusal.response())
         client.close()
 
+    def _handshake_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._notice_idleness()
+
     def _ended(self, session: Session | Sideband) -> None:
         self._sessions.discard(session)
         self._counters.set(CONNECTIONS_OPEN, len(self._sessions))
-        if not self._sessions:
+        self._notice_idleness()
+
+    def _notice_idleness(self) -> None:
+        if not self._sessions and not self._tasks:
             self._idle.set()
 
 
