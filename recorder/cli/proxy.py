@@ -80,6 +80,8 @@ def proxy(
             "--config excludes --record, --drop-audio, --hash-text and --sideband",
             hint="Each route of the file says so itself: recording, drop_audio, hash_text, sideband.",
         )
+    if ring_dir is not None and not ring_dir.is_dir():
+        raise UsageError(f"--ring-dir {ring_dir}: no such directory", hint="Name a tmpfs that is mounted.")
     store = data.absolute()
     rings = ring_directory(store, ring_dir.absolute() if ring_dir else None)
     settings = WorkerConfig(

@@ -22,6 +22,7 @@ from recorder.errors import ListenError, UsageError
 from recorder.proxy.adminserver import JSON, LOOPBACK, AdminServer, error_body
 from recorder.proxy.control import list_sessions, stop_recording
 from recorder.proxy.metrics import Metrics
+from recorder.proxy.sockets import words_for
 from recorder.store.exposition import CONTENT_TYPE
 
 log = logging.getLogger(__name__)
@@ -134,4 +135,4 @@ def _listen(address: str, token: str | None, *, shared: bool) -> socket.socket:
             socket.create_server((host, int(port)), family=family).close()
         return socket.create_server((host, int(port)), family=family, reuse_port=True)
     except OSError as error:
-        raise ListenError(address, error.strerror or str(error), option="--admin") from None
+        raise ListenError(address, words_for(error), option="--admin") from None

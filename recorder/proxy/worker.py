@@ -288,7 +288,7 @@ def main() -> int:
         with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
             runner.run(serve())
     except RecorderError as error:
-        log.error("%s", error.message)  # noqa: TRY400 - an expected failure: its words say it all
+        log.error("%s", " ".join(filter(None, (error.message, error.hint))))  # noqa: TRY400 - its words say it all
         return error.exit_code
     return 0
 

@@ -5,9 +5,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from typer.testing import CliRunner
 
-from recorder.cli import proxy_setup
+from recorder.cli.main import app
 from recorder.cli.proxy_setup import default_ring_bytes
+from recorder.errors import UsageError
 
 MIB = 1 << 20
 
@@ -41,9 +43,18 @@ def test_what_cannot_be_looked_at_gives_the_least(monkeypatch: pytest.MonkeyPatc
     def usage(_path: Path) -> SimpleNamespace:
         raise OSError
 
-    monkeypatch.setattr(proxy_setup.shutil, "disk_usage", usage)
+    monkeypatch.setattr(shutil, "disk_usage", usage)
     assert default_ring_bytes(tmp_path, 1) == 32 * MIB
 
 
 def test_where_nothing_is_recorded_nothing_is_taken(tmp_path: Path) -> None:
     assert default_ring_bytes(tmp_path, 0) == MIB
+
+
+def test_a_ring_directory_that_is_not_there_is_not_passed_by(tmp_path: Path) -> None:
+    missing = tmp_path / "tmpfs"
+    options = ["proxy", "--listen", "127.0.0.1:0", "--data", str(tmp_path / "data"), "--ring-dir", str(missing)]
+    failure = CliRunner().invoke(app, options).exception
+    assert isinstance(failure, UsageError)
+    assert failure.message == f"--ring-dir {missing}: no such directory"
+    assert not (tmp_path / "data").exists()

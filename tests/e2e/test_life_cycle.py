@@ -150,6 +150,7 @@ def test_a_successor_that_cannot_start_changes_nothing(run: Run, data: Path, ech
     failed = failing(*options(echo, data, "--take-over", "--ring-mb", "9999999"))
     assert failed.returncode == 5
     assert "no room for a ring" in failed.stderr
+    assert "--ring-mb" in failed.stderr
     with call(old.address) as client:
         assert says(client, b"fine") == b"fine"
 
