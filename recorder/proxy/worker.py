@@ -15,6 +15,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 import time
 from pathlib import Path
@@ -27,6 +28,7 @@ from recorder.proxy.calls import Call
 from recorder.proxy.config import WorkerConfig
 from recorder.proxy.control import ControlServer
 from recorder.proxy.http import RefusedError
+from recorder.proxy.refusals import close_politely
 from recorder.proxy.selector import SpliceSelector
 from recorder.proxy.session import Session
 from recorder.proxy.settings import Settings
@@ -53,6 +55,7 @@ READY = b"r"
 _ACCEPTS_A_WAKE_UP = 64
 _SWEEP_SECONDS = 1.0
 _SWEEP_AT_ONCE = 16  # sessions looked after before traffic is served again
+_REFUSAL_SECONDS = 2.0
 _PAUSE_SECONDS = 0.2  # after running out of file descriptors
 
 
@@ -86,6 +89,7 @@ class Worker:
         self._sessions: set[Session | Sideband] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._session_no = 0
+        self._securing = 0
         self._stopping = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -192,13 +196,10 @@ class Worker:
     async def _serve(self, client: socket.socket, address: str) -> None:
         settings = self._settings.current
         if settings.listener_tls is not None:
-            try:
-                async with asyncio.timeout(self._config.handshake_timeout_seconds):
-                    client = await start_tls(client, settings.listener_tls, server_side=True)
-            except (OSError, TimeoutError) as error:
-                self._counters.add(ERROR, value="client_tls")
-                log.info("TLS with %s failed: %s", address, error)
+            secured = await self._secure(client, settings.listener_tls, address)
+            if secured is None:
                 return
+            client = secured
         if len(self._sessions) >= self._config.max_sessions:
             await self._refuse(client)
             return
@@ -217,6 +218,23 @@ class Worker:
         )
         self._began(session)
         await session.run()
+
+    async def _secure(self, client: socket.socket, context: ssl.SSLContext, address: str) -> ssl.SSLSocket | None:
+        """TLS with a client; None where it fails, or where too many have only begun it: each takes memory."""
+        if self._securing >= self._config.max_sessions:
+            self._counters.add(REFUSED, value="too_many_sessions")
+            client.close()
+            return None
+        self._securing += 1
+        try:
+            async with asyncio.timeout(self._config.handshake_timeout_seconds):
+                return await start_tls(client, context, server_side=True)
+        except (OSError, TimeoutError) as error:
+            self._counters.add(ERROR, value="client_tls")
+            log.info("TLS with %s failed: %s", address, str(error) or "it took too long")
+            return None
+        finally:
+            self._securing -= 1
 
     def _join(self, call: Call) -> None:
         """Follow a call that goes past this proxy."""
@@ -248,8 +266,9 @@ class Worker:
         )
         self._counters.add(REFUSED, value=refusal.code)
         with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(_REFUSAL_SECONDS):
                 await send_all(client, refusal.response())
+                await close_politely(client)
         client.close()
 
     def _handshake_ended(self, task: asyncio.Task[None]) -> None:
