@@ -98,3 +98,10 @@ def test_systemd_understands_every_line_of_the_units(tmp_path: Path) -> None:
     told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert (told.returncode, told.stdout, told.stderr) == (0, "", "")
     assert len(units) == 3
+
+
+def test_the_container_runs_as_a_number_that_is_not_root() -> None:
+    (user,) = instructions("USER")
+    assert re.fullmatch(r"([1-9]\d*):([1-9]\d*)", user), "Kubernetes' runAsNonRoot does not resolve names"
+    uid, _, gid = user.partition(":")
+    assert f"--uid {uid} --gid {gid}" in CONTAINER
