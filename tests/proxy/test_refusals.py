@@ -4,9 +4,11 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from recorder.protocol.envelope import RecordKind
+from recorder.proxy.config import WorkerConfig
 from recorder.store.counters import REFUSED
 from tests.proxy.conftest import UPGRADE, RunningWorker, Scripted, accept, read_head, read_to_end
 from tests.proxy.fault_stage import eventually
@@ -92,3 +94,9 @@ def test_handshakes_of_tls_are_bounded_as_sessions_are(worker: MakeWorker, certi
         assert second.fileno() > 0
     counters = proxy.call(lambda one: one._counters)
     assert counters[REFUSED, "too_many_sessions"] == 1
+
+
+def test_the_docs_say_how_long_a_head_may_be() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "proxy.md").read_text(encoding="utf-8")
+    (default,) = (field.default for field in msgspec.structs.fields(WorkerConfig) if field.name == "max_header_bytes")
+    assert f"(a head over {default >> 10} KiB) | 400, 431 or 501 |" in text
