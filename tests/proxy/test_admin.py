@@ -15,7 +15,7 @@ from recorder.errors import ListenError, UsageError
 from recorder.protocol.envelope import RecordKind
 from recorder.proxy import adminserver
 from recorder.proxy.admin import Admin
-from recorder.proxy.control import _short_path, list_sessions
+from recorder.proxy.control import list_sessions, short_path
 from recorder.proxy.metrics import Metrics
 from recorder.store.counters import LEFT_OUT_BYTES, REFUSED, SESSIONS_OPEN, SESSIONS_UNRECORDED
 from recorder.store.ring import CONTROL_SUFFIX, RingReader, RingWriter
@@ -364,7 +364,7 @@ def test_control_sockets_are_their_owners_and_leave_with_their_worker(
     assert running.ring_dir.stat().st_mode & 0o777 == 0o700
     running.stop()
     assert not path.exists()
-    with socket.socket(socket.AF_UNIX) as dead, _short_path(path) as short:  # a killed worker's: it is passed over
+    with socket.socket(socket.AF_UNIX) as dead, short_path(path) as short:  # a killed worker's: it is passed over
         dead.bind(short)
         assert list_sessions(running.ring_dir) == []
     running.reader.close(remove=True)  # as the recorder process does with a dead worker's ring
@@ -377,7 +377,7 @@ def test_a_control_socket_survives_what_it_does_not_understand(
     upstream: MakeUpstream, worker: MakeWorker, request_line: bytes
 ) -> None:
     running = worker(upstream(conversation).url)
-    with socket.socket(socket.AF_UNIX) as sock, _short_path(control_socket(running)) as short:
+    with socket.socket(socket.AF_UNIX) as sock, short_path(control_socket(running)) as short:
         sock.settimeout(20)
         sock.connect(short)
         sock.sendall(request_line)
