@@ -2,7 +2,9 @@ import io
 import json
 import logging
 import os
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -100,3 +102,17 @@ def test_children_log_as_their_parent_was_told(clean_logging: None, capsys: pyte
 def test_unknown_forms_and_levels(clean_logging: None, option: str, choice: dict[str, str]) -> None:
     with pytest.raises(UsageError, match=option):
         logs.configure("supervisor", **choice)
+
+
+def test_every_field_of_a_line_is_documented() -> None:
+    root = Path(__file__).parents[1]
+    table = (root / "docs" / "observability.md").read_text(encoding="utf-8").partition("| field | meaning |")[2]
+    documented = set(re.findall(r"^\| `(\w+)` \|", table.partition("\n\n")[0], re.MULTILINE))
+    given = {
+        key
+        for path in (root / "recorder").rglob("*.py")
+        for pairs in re.findall(r"extra=\{(.*?)\}", path.read_text(encoding="utf-8"), re.DOTALL)
+        for key in re.findall(r'"(\w+)":', pairs)
+    }
+    written = json.loads(JsonFormatter("x").format(record("said")))
+    assert documented == {*written, *given, "exception"}

@@ -160,18 +160,6 @@ def since(text: str, now: datetime, option: str = "--since") -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def label_condition(label: str) -> tuple[str, tuple[str, str]]:
-    """A condition on `sessions` that says `key=value` of a label, and its parameters.
-
-    Raises:
-        UsageError: it is not of that form.
-    """
-    key, equals, value = label.partition("=")
-    if not re.fullmatch(r"[\w.-]+", key) or not equals:
-        raise UsageError(f"--label {label!r} is no label", hint="Give it as key=value.")
-    return "labels ->> ? = ?", (f'$."{key}"', value)
-
-
 def duration(option: str, text: str) -> timedelta:
     """A time span like `90m`, `2h`, `7d`: more than nothing, and at most ten years.
 

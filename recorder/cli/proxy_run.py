@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -59,7 +60,7 @@ def run(
     signals = Signals()
     predecessor = TakeOver(rings) if take_over else None
     sockets = predecessor.sockets if predecessor else listen(address, workers)
-    children = [worker_child(settings, number, sockets[number::workers]) for number in range(workers)]
+    children = [worker_child(settings, number, share) for number, share in enumerate(shares(sockets, workers))]
     if settings.recording:
         options = [f"--sync-seconds={sync_seconds}", f"--disk-floor-bytes={disk_floor_bytes}"]
         children.append(_child("recorder", "record", 1, *options, settings.data_dir, settings.ring_dir))
@@ -94,13 +95,27 @@ def run(
 
         def ready() -> None:
             url = _url(sockets[0].getsockname()[:2], tls=settings.tls_cert is not None)
-            log.info("recording %s → %s into %s", url, upstreams, settings.data_dir)
+            if settings.recording:
+                log.info("recording %s → %s into %s", url, upstreams, settings.data_dir)
+                each = settings.ring_bytes >> 20
+                log.info("shared memory: %d MiB for each worker, in %s (--ring-mb, --ring-dir)", each, rings)
+            else:
+                log.info("forwarding %s → %s, recording nothing", url, upstreams)
             typer.echo(url)
             sys.stdout.flush()
             if predecessor:
                 predecessor.ready()
 
         supervise(children, signals, on_death=_say_death, on_ready=ready)
+
+
+def shares(sockets: list[socket.socket], workers: int) -> list[list[socket.socket]]:
+    """Which worker accepts from which sockets. All are served, and nobody goes without.
+
+    A predecessor may have had more workers, or fewer: then some take from the same. New sockets beside its own would
+    be given connections at once, which were lost if this version could not start.
+    """
+    return [sockets[number::workers] or [sockets[number % len(sockets)]] for number in range(workers)]
 
 
 def _url(place: tuple[str, int], *, tls: bool) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -13,6 +16,7 @@ from recorder.errors import UsageError
 from recorder.proxy.config import WorkerConfig
 from recorder.proxy.consent import Mode, RecordingPolicy
 from recorder.proxy.routes import Route
+from recorder.store.ring import DEFAULT_BYTES
 
 _TRUST = (
     "The certificate is for localhost, 127.0.0.1 and ::1. To trust it, start your client with",
@@ -23,10 +27,33 @@ _TRUST = (
 )
 HEADINGS = ("NAME", "HOST", "PATH", "UPSTREAM", "THROUGH", "CREDENTIAL", "RECORDING", "LABELS")
 
+_MOST_RING_BYTES: Final = 256 << 20
+"""Three seconds of 750 voice sessions, which is what a worker can carry."""
+
+_RING_SHARE: Final = 8
+"""All rings together take one part in so many of what is free: it is the machine's memory, and a successor's rings
+(`--take-over`), or those of workers that died, lie there as well for a while."""
+
 
 def absolute(path: Path | None) -> str | None:
     """A path as workers get it: they may run in another directory."""
     return str(path.absolute()) if path is not None else None
+
+
+def default_ring_bytes(directory: Path, workers: int) -> int:
+    """How large a worker's ring is if nobody said so: what its tmpfs has room for, within reason.
+
+    Args:
+        directory: where the rings will lie; need not be there yet.
+        workers: how many share it; 0: nothing is to be recorded.
+    """
+    if not workers:
+        return 1 << 20
+    there = next(path for path in (directory, *directory.parents) if path.exists())
+    share = 0
+    with contextlib.suppress(OSError):
+        share = shutil.disk_usage(there).free // _RING_SHARE // workers
+    return max(DEFAULT_BYTES, min(_MOST_RING_BYTES, share)) >> 20 << 20
 
 
 def print_routes(routes: Iterable[Route]) -> None:

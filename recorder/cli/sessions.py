@@ -17,10 +17,10 @@ from recorder.cli.options import (
     DataOption,
     JsonOption,
     PricesOption,
-    label_condition,
     open_catalog,
     since,
 )
+from recorder.pipeline.labels import label_condition
 
 EXAMPLES = (
     ("recorder sessions", "the twenty that were opened last"),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import msgspec
 
-from recorder.errors import SessionNotFoundError, UsageError
+from recorder.errors import SessionNotFoundError
 from recorder.pipeline.catalog import Catalog
+from recorder.pipeline.labels import label_condition
 from recorder.pipeline.recover import clear_spools
 from recorder.pipeline.remove import remove, stored_sessions
 from recorder.pipeline.replace import sweep
@@ -52,14 +52,9 @@ def find(data_dir: Path, references: Sequence[str], labels: Sequence[str] = ()) 
 
 
 def _labelled(catalog: Catalog, labels: Sequence[str]) -> set[str]:
-    conditions, values = [], []
-    for label in labels:
-        key, equals, value = label.partition("=")
-        if not re.fullmatch(r"[\w.-]+", key) or not equals:
-            raise UsageError(f"--label {label!r} is no label", hint="Give it as key=value.")
-        conditions.append("labels ->> ? = ?")
-        values += [f'$."{key}"', value]
-    sql = f"SELECT session_id FROM sessions WHERE {' AND '.join(conditions)}"  # noqa: S608 - values are parameters
+    conditions = [label_condition(label) for label in labels]
+    sql = f"SELECT session_id FROM sessions WHERE {' AND '.join(sql for sql, _ in conditions)}"  # noqa: S608 - values are parameters
+    values = [value for _, pair in conditions for value in pair]
     return set(catalog.query(sql, values)["session_id"].to_list())
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-_TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[{}\[\],:]|[^\s{}\[\],:"]++', re.DOTALL)
+TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[{}\[\],:]|[^\s{}\[\],:"]++', re.DOTALL)
 _QUOTE, _COMMA, _COLON = b'",:'
 _OBJECT, _ARRAY = b"{["
 _CLOSERS = frozenset(b"}]")
@@ -35,7 +35,7 @@ def scalars(text: bytes) -> Iterator[Scalar]:
     """Every scalar of a JSON text, in order."""
     path: list[str | int] = []
     key_next = False
-    for match in _TOKEN.finditer(text):
+    for match in TOKEN.finditer(text):
         start = match.start()
         head = text[start]
         if head == _OBJECT:

@@ -14,12 +14,11 @@ from collections.abc import Iterator
 from typing import Final
 from urllib.parse import unquote_plus
 
-from recorder.protocol.json_scan import scalars, string_value
+from recorder.protocol.json_scan import string_value
+from recorder.protocol.secret_scan import PLACES_DEPTH, TOOL_SECRETS, candidates
 
 _FINGERPRINT: Final = re.compile(r"redacted:sha256:[0-9a-f]{8}")
 _QUOTE: Final = ord('"')
-_PLACES_DEPTH: Final = 8
-"""Tools and client secrets stand near the top of a message; a bomb of brackets must not make the search slow."""
 
 _KEY_LIKE: Final = re.compile(
     r"\b(?:sk|ek|rk|pk|xai)[-_][A-Za-z0-9_-]{12,}"  # API keys and ephemeral keys
@@ -43,7 +42,6 @@ _PAIR: Final = re.compile(r"(?<![\w%.~-])([\w%.~-]+)=([^&;#\s,\"'<>]+)")
 """`name=value` in any header: of a URL's query (`Referer`, `X-Original-URL`), a parameter, a list of pairs."""
 
 _PASSWORD: Final = re.compile(r"(?<=//)([^/@:\s]*):([^/@\s]*)(?=@)")
-_TOOL_SECRETS: Final = frozenset({"authorization", "headers", "extra_headers"})
 _TOKEN_FOLLOWS: Final = frozenset({"bearer", "authorization", "access_token", "token", "jwt", "auth"})
 
 
@@ -89,7 +87,7 @@ def redact_message(text: bytes) -> tuple[bytes, bool]:
 
 def _secrets(text: bytes) -> Iterator[tuple[int, int, bytes]]:
     """Where each secret's token stands, and what is to stand there between quotes."""
-    for path, start, end in scalars(text):
+    for path, start, end in candidates(text):
         is_string = text[start] == _QUOTE
         if _is_secret_place(path, is_string=is_string):
             if text[start:end] not in {b"null", b'""'}:
@@ -108,13 +106,13 @@ def _value(token: bytes) -> str:
 
 
 def _is_secret_place(path: list[str | int], *, is_string: bool) -> bool:
-    near = path[:_PLACES_DEPTH]
+    near = path[:PLACES_DEPTH]
     if "client_secret" in near:
         return is_string or path[-1] in {"client_secret", "value"}
     if "ice_servers" in near:
         return path[-1] == "credential"
     return "tools" in near and any(
-        key in _TOOL_SECRETS and at > 1 and isinstance(path[at - 1], int) and path[at - 2] == "tools"
+        key in TOOL_SECRETS and at > 1 and isinstance(path[at - 1], int) and path[at - 2] == "tools"
         for at, key in enumerate(near)
     )
 

@@ -36,7 +36,7 @@ class Controlled(Protocol):
 
 
 @contextlib.contextmanager
-def _short_path(path: Path) -> Iterator[str]:
+def short_path(path: Path) -> Iterator[str]:
     """A name for `path` that fits into a socket address (107 bytes), however deep its directory lies."""
     fd = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -61,7 +61,7 @@ class ControlServer:
 
     async def start(self) -> None:
         """Begin to answer."""
-        with _short_path(self._path) as short:
+        with short_path(self._path) as short:
             self._socket.bind(short)
         self._path.chmod(0o600)
         self._server = await asyncio.start_unix_server(self._answer, sock=self._socket, limit=_MAX_REQUEST)
@@ -118,7 +118,7 @@ def _ask(path: Path, request: dict[str, str]) -> list[dict[str, Any]]:
     answer = bytearray()
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(_PATIENCE_SECONDS)
-        with _short_path(path) as short:
+        with short_path(path) as short:
             sock.connect(short)
         sock.sendall(msgspec.json.encode(request) + b"\n")
         while data := sock.recv(65536):

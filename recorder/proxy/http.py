@@ -128,12 +128,12 @@ async def read_request(sock: socket.socket, max_bytes: int) -> Request | None:
         event = parser.next_event()
     except h11.RemoteProtocolError as error:
         raise RefusedError(error.error_status_hint, "bad_request", words_of(error), by="client") from None
+    if isinstance(event, h11.Request) and event.method in _UNFIT:
+        # a tunnel would carry what nobody looked at; a trace would show a client what is put into its requests
+        raise RefusedError(501, "bad_request", "neither CONNECT nor TRACE is for this proxy", by="client")
     if not isinstance(event, h11.Request) or not event.target.startswith(b"/") or b"#" in event.target:
         # what follows a `#` one reader takes for a part of the path, and another for none
         raise RefusedError(400, "bad_request", "the request target must be a path", by="client")
-    if event.method in _UNFIT:
-        # a tunnel would carry what nobody looked at; a trace would show a client what is put into its requests
-        raise RefusedError(501, "bad_request", "neither CONNECT nor TRACE is for this proxy", by="client")
     if parser.trailing_data[0]:  # what h11 took for the end of the head was a line feed too few
         raise RefusedError(400, "bad_request", "lines of a request head end with CR LF", by="client")
     headers = _headers(event)

@@ -24,7 +24,9 @@ _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _NANO: Final = 1e-9
 
 READY: Final = Metric("recorder_ready", "1 if /readyz says so.", "gauge")
-BUILD: Final = Metric("recorder_build_info", "Always 1; what runs is in the labels.", "gauge", "version")
+BUILD: Final = Metric(
+    "recorder_build_info", "Always 1; what runs is in the labels, Python in `python`.", "gauge", "version"
+)
 STARTED: Final = Metric("recorder_start_time_seconds", "Unix time at which the supervisor was started.", "gauge")
 DISK_FLOOR: Final = Metric("recorder_disk_floor_bytes", "Free space below which nothing is recorded.", "gauge")
 RING_USED: Final = Metric("recorder_ring_used_bytes", "Bytes in the rings that are on no spool yet.", "gauge")

@@ -144,9 +144,9 @@ class Session:
         self._selector.watch(fd, 0, on_trouble)  # errors and hang-ups are always reported
 
     def begin_drain(self) -> None:
-        """Prepare for `end`: a running session goes on as it is, for now."""
+        """Prepare for `end`: a running session goes on as it is, for now. Doing so twice is no harm."""
         splice = self._running
-        if splice is not None and self._extensions is not None:
+        if splice is not None and self._extensions is not None and self._watch is None:
             self._watch = FrameWatch(self._tap, self._extensions)
             splice.replace_tap(self._watch)
 

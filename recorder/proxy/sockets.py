@@ -155,4 +155,6 @@ def words_for(error: OSError) -> str:
     """What an error means: the system's own words where it has a number, for asyncio replaces them by an address."""
     if isinstance(error, ssl.SSLError):
         return error.reason or str(error)
-    return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
+    if error.errno and error.errno > 0:
+        return os.strerror(error.errno)
+    return (error.strerror or str(error)).partition(" (while attempting")[0]  # what `socket.create_server` adds

@@ -26,6 +26,7 @@ import msgspec
 from recorder.errors import ListenError, RecorderError, UsageError
 from recorder.logs import PROCESS_VARIABLE
 from recorder.proxy.config import WorkerConfig
+from recorder.proxy.sockets import words_for
 from recorder.proxy.worker import CONFIG_VARIABLE, READY
 from recorder.store.counters import DESCRIPTOR_VARIABLE, Counters
 
@@ -146,7 +147,7 @@ def listen(address: str, count: int = 1) -> list[socket.socket]:
     except OSError as error:
         for sock in sockets:
             sock.close()
-        raise ListenError(address, os.strerror(error.errno) if error.errno else str(error)) from None
+        raise ListenError(address, words_for(error)) from None
     return sockets
 
 

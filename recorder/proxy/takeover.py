@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Final
 
 from recorder.errors import RecorderError
+from recorder.proxy.control import short_path
 from recorder.store.ring import check_directory, claim_directory
 
 _NAME: Final = "supervisor.sock"
-_MAX_SOCKETS: Final = 64
+_MAX_SOCKETS: Final = 253  # SCM_MAX_FD: the kernel passes no more at once
 _READY: Final = b"r"
 _PATIENCE_SECONDS: Final = 30.0
 
@@ -50,7 +51,8 @@ class HandOver:
         claim_directory(ring_dir)
         self._path.unlink(missing_ok=True)  # of a supervisor that was killed, or that handed over to us
         self._server = socket.socket(socket.AF_UNIX)
-        self._server.bind(str(self._path))
+        with short_path(self._path) as short:
+            self._server.bind(short)
         self._inode = self._path.stat().st_ino
         self._server.listen(1)
         threading.Thread(target=self._serve, daemon=True).start()
@@ -93,7 +95,8 @@ class TakeOver:
         self._connection = socket.socket(socket.AF_UNIX)
         self._connection.settimeout(_PATIENCE_SECONDS)
         try:
-            self._connection.connect(str(ring_dir / _NAME))
+            with short_path(ring_dir / _NAME) as short:
+                self._connection.connect(short)
             _, fds, _, _ = socket.recv_fds(self._connection, 1, _MAX_SOCKETS)
         except OSError as error:
             self._connection.close()

@@ -15,6 +15,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 import time
 from pathlib import Path
@@ -27,6 +28,7 @@ from recorder.proxy.calls import Call
 from recorder.proxy.config import WorkerConfig
 from recorder.proxy.control import ControlServer
 from recorder.proxy.http import RefusedError
+from recorder.proxy.refusals import close_politely
 from recorder.proxy.selector import SpliceSelector
 from recorder.proxy.session import Session
 from recorder.proxy.settings import Settings
@@ -53,6 +55,7 @@ READY = b"r"
 _ACCEPTS_A_WAKE_UP = 64
 _SWEEP_SECONDS = 1.0
 _SWEEP_AT_ONCE = 16  # sessions looked after before traffic is served again
+_REFUSAL_SECONDS = 2.0
 _PAUSE_SECONDS = 0.2  # after running out of file descriptors
 
 
@@ -87,6 +90,7 @@ class Worker:
         self._sessions: set[Session | Sideband] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._session_no = 0
+        self._securing = 0
         self._stopping = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -102,7 +106,7 @@ class Worker:
             loop.add_reader(listener.fileno(), self._accept, listener)
         self._counters.set(ACCEPTING, 1)
         if parent_fd is not None:
-            with contextlib.suppress(BrokenPipeError):  # the supervisor has ended: so shall we
+            with contextlib.suppress(BrokenPipeError):  # it has gone, or wants no more of this: the reader hears of it
                 os.write(parent_fd, READY)
         sweeper = loop.create_task(self._look_after_sessions())
         await self._stopping.wait()
@@ -117,6 +121,8 @@ class Worker:
         control.close()
         self._selector.before_wait = lambda: None
         self._ring.close()
+        if not self._config.recording:  # no recorder process will come and remove it
+            self._ring.path.unlink(missing_ok=True)
 
     def reload(self) -> None:
         """Read routes, tokens and certificates anew, for connections to come.
@@ -138,10 +144,10 @@ class Worker:
                 await self._idle.wait()
         for task in list(self._tasks):  # handshakes: nobody is in a call yet
             task.cancel()
+        for session in self._sessions:  # some have begun meanwhile
+            session.begin_drain()
         await asyncio.gather(*(session.end("the proxy stopped") for session in self._sessions))
         await self._idle.wait()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
 
     async def _look_after_sessions(self) -> None:
         loop = asyncio.get_running_loop()
@@ -186,18 +192,16 @@ class Worker:
     def _start(self, client: socket.socket, address: tuple[str, int]) -> None:
         task = asyncio.get_running_loop().create_task(self._serve(client, f"{address[0]}:{address[1]}"))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._idle.clear()
+        task.add_done_callback(self._handshake_ended)
 
     async def _serve(self, client: socket.socket, address: str) -> None:
         settings = self._settings.current
         if settings.listener_tls is not None:
-            try:
-                async with asyncio.timeout(self._config.handshake_timeout_seconds):
-                    client = await start_tls(client, settings.listener_tls, server_side=True)
-            except (OSError, TimeoutError) as error:
-                self._counters.add(ERROR, value="client_tls")
-                log.info("TLS with %s failed: %s", address, error)
+            secured = await self._secure(client, settings.listener_tls, address)
+            if secured is None:
                 return
+            client = secured
         if len(self._sessions) >= self._config.max_sessions:
             await self._refuse(client)
             return
@@ -216,6 +220,23 @@ class Worker:
         )
         self._began(session)
         await session.run()
+
+    async def _secure(self, client: socket.socket, context: ssl.SSLContext, address: str) -> ssl.SSLSocket | None:
+        """TLS with a client; None where it fails, or where too many have only begun it: each takes memory."""
+        if self._securing >= self._config.max_sessions:
+            self._counters.add(REFUSED, value="too_many_sessions")
+            client.close()
+            return None
+        self._securing += 1
+        try:
+            async with asyncio.timeout(self._config.handshake_timeout_seconds):
+                return await start_tls(client, context, server_side=True)
+        except (OSError, TimeoutError) as error:
+            self._counters.add(ERROR, value="client_tls")
+            log.info("TLS with %s failed: %s", address, str(error) or "it took too long")
+            return None
+        finally:
+            self._securing -= 1
 
     def _join(self, call: Call) -> None:
         """Follow a call that goes past this proxy."""
@@ -247,14 +268,22 @@ class Worker:
         )
         self._counters.add(REFUSED, value=refusal.code)
         with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(_REFUSAL_SECONDS):
                 await send_all(client, refusal.response())
+                await close_politely(client)
         client.close()
+
+    def _handshake_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._notice_idleness()
 
     def _ended(self, session: Session | Sideband) -> None:
         self._sessions.discard(session)
         self._counters.set(CONNECTIONS_OPEN, len(self._sessions))
-        if not self._sessions:
+        self._notice_idleness()
+
+    def _notice_idleness(self) -> None:
+        if not self._sessions and not self._tasks:
             self._idle.set()
 
 
@@ -280,7 +309,7 @@ def main() -> int:
         with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
             runner.run(serve())
     except RecorderError as error:
-        log.error("%s", error.message)  # noqa: TRY400 - an expected failure: its words say it all
+        log.error("%s", " ".join(filter(None, (error.message, error.hint))))  # noqa: TRY400 - its words say it all
         return error.exit_code
     return 0
 

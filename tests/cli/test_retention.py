@@ -43,6 +43,9 @@ def test_erasing_asks(run: Run) -> None:
     assert isinstance(run("erase", RUNNING, "--yes").exception, SessionRunningError)
     assert isinstance(run("erase", "--yes").exception, UsageError)
     assert run("erase", "--label", "no=body", "--yes").stderr == "no session has such labels\n"
+    wrong = run("erase", "--label", "nobody", "--yes").exception
+    assert isinstance(wrong, UsageError)
+    assert wrong.message == "--label 'nobody' is no label"
 
 
 def test_compacting(run: Run) -> None:

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -85,3 +86,22 @@ def test_the_health_check_tells_whether_it_lives(run: Run, data: Path) -> None:
 def test_the_unit_has_the_admin_address_on() -> None:
     command = unit_command()
     assert command[command.index("--admin") + 1] == "127.0.0.1:8766"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+def test_systemd_understands_every_line_of_the_units(tmp_path: Path) -> None:
+    units = sorted([*DEPLOY.glob("*.service"), *DEPLOY.glob("*.timer")])
+    for unit in units:  # what they start is elsewhere here
+        text = unit.read_text(encoding="utf-8").replace("/opt/recorder/bin/recorder", sys.executable)
+        (tmp_path / unit.name).write_text(text, encoding="utf-8")
+    command = ["systemd-analyze", "verify", "--man=no", *(str(tmp_path / unit.name) for unit in units)]
+    told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert (told.returncode, told.stdout, told.stderr) == (0, "", "")
+    assert len(units) == 3
+
+
+def test_the_container_runs_as_a_number_that_is_not_root() -> None:
+    (user,) = instructions("USER")
+    assert re.fullmatch(r"([1-9]\d*):([1-9]\d*)", user), "Kubernetes' runAsNonRoot does not resolve names"
+    uid, _, gid = user.partition(":")
+    assert f"--uid {uid} --gid {gid}" in CONTAINER

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from recorder.cli.proxy_run import shares
 from recorder.pipeline.catalog import Catalog
+from recorder.proxy.supervisor import listen
 from recorder.store.journal import list_journals
 from tests.e2e.conftest import COMMAND, PATIENCE, RecorderProcess, eventually
 from tests.proxy.conftest import ACCEPT, UPGRADE, read_exactly, read_head, read_to_end
@@ -54,10 +56,18 @@ def echo() -> Iterator[Echo]:
         yield server
 
 
-def call(address: tuple[str, int]) -> socket.socket:
+def make_certificate(directory: Path, name: str) -> None:
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -addext subjectAltName=DNS:localhost"
+    files = ["-keyout", str(directory / "key.pem"), "-out", str(directory / "cert.pem")]
+    subprocess.run([*command.split(), "-subj", f"/CN={name}", *files], check=True, capture_output=True)
+
+
+def call(address: tuple[str, int], context: ssl.SSLContext | None = None) -> socket.socket:
     client = socket.create_connection(address, PATIENCE)
-    client.sendall(UPGRADE)
     try:
+        if context is not None:
+            client = context.wrap_socket(client, server_hostname="localhost")
+        client.sendall(UPGRADE)
         assert read_head(client) == ACCEPT
     except BaseException:
         client.close()
@@ -78,25 +88,34 @@ def failing(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
-def test_an_upgrade_refuses_no_connection_and_cuts_no_call(run: Run, data: Path, echo: Echo) -> None:
-    old = run(*options(echo, data, "--workers", "2", "--drain-seconds", "60"))
-    running = call(old.address)
+@pytest.mark.parametrize(
+    ("tls", "before", "after"), [(False, 2, 1), (True, 1, 3)], ids=["fewer workers", "more workers, TLS"]
+)
+def test_an_upgrade_refuses_no_connection_and_cuts_no_call(
+    run: Run, data: Path, echo: Echo, tmp_path: Path, *, tls: bool, before: int, after: int
+) -> None:
+    make_certificate(tmp_path, "localhost")
+    secure = ["--tls-cert", f"{tmp_path}/cert.pem", "--tls-key", f"{tmp_path}/key.pem"] if tls else []
+    context = ssl.create_default_context(cafile=f"{tmp_path}/cert.pem") if tls else None
+    old = run(*options(echo, data, *secure, "--workers", str(before), "--drain-seconds", "60"))
+    running = call(old.address, context)
     assert says(running, b"before") == b"before"
     stop, answered, failures = threading.Event(), [], []
 
     def keep_calling() -> None:
         while not stop.is_set():
             try:
-                with call(old.address) as client:
+                with call(old.address, context) as client:
                     answered.append(says(client, b"hello"))
             except (OSError, AssertionError) as failure:
                 failures.append(failure)
                 return
-            stop.wait(0.05)  # each call is a session to seal before the test can end
+            stop.wait(0.2)  # each call is a session to seal before the test can end
 
-    caller = threading.Thread(target=keep_calling)
-    caller.start()
-    new = run(*options(echo, data, "--workers", "1", "--take-over"))
+    callers = [threading.Thread(target=keep_calling) for _ in range(3)]
+    for caller in callers:
+        caller.start()
+    new = run(*options(echo, data, *secure, "--workers", str(after), "--take-over"))
     assert new.address == old.address
     old_workers = old.children()
     eventually(lambda: len(answered) > 10 or bool(failures), "calls are made")
@@ -107,7 +126,8 @@ def test_an_upgrade_refuses_no_connection_and_cuts_no_call(run: Run, data: Path,
     count = len(answered)
     eventually(lambda: len(answered) > count + 10 or bool(failures), "calls go on after the old one has gone")
     stop.set()
-    caller.join(PATIENCE)
+    for caller in callers:
+        caller.join(PATIENCE)
     assert failures == []
     assert set(answered) == {b"hello"}
     assert new.stop() == 0
@@ -117,11 +137,20 @@ def test_an_upgrade_refuses_no_connection_and_cuts_no_call(run: Run, data: Path,
     assert list_journals(data) == []
 
 
+def test_every_socket_is_served_and_no_worker_goes_without() -> None:
+    few, many = listen("127.0.0.1:0", 2), listen("127.0.0.1:0", 5)
+    assert shares(few, 5) == [[few[0]], [few[1]], [few[0]], [few[1]], [few[0]]]
+    assert shares(many, 2) == [many[0::2], many[1::2]]
+    for sock in few + many:
+        sock.close()
+
+
 def test_a_successor_that_cannot_start_changes_nothing(run: Run, data: Path, echo: Echo) -> None:
     old = run(*options(echo, data))
     failed = failing(*options(echo, data, "--take-over", "--ring-mb", "9999999"))
     assert failed.returncode == 5
     assert "no room for a ring" in failed.stderr
+    assert "--ring-mb" in failed.stderr
     with call(old.address) as client:
         assert says(client, b"fine") == b"fine"
 
@@ -143,20 +172,16 @@ def test_a_second_proxy_on_the_same_port_is_an_error(run: Run, data: Path, echo:
 def test_sighup_reloads_the_certificate_and_running_calls_go_on(
     run: Run, data: Path, echo: Echo, tmp_path: Path
 ) -> None:
-    def make_certificate(name: str) -> None:
-        command = f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={name} -keyout {tmp_path}/key.pem"
-        subprocess.run([*command.split(), "-out", str(tmp_path / "cert.pem")], check=True, capture_output=True)
-
     def presented() -> bytes | None:
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         with context.wrap_socket(socket.create_connection(proxy.address, PATIENCE)) as client:
             return client.getpeercert(binary_form=True)
 
-    make_certificate("one")
+    make_certificate(tmp_path, "one")
     proxy = run(*options(echo, data, "--tls-cert", f"{tmp_path}/cert.pem", "--tls-key", f"{tmp_path}/key.pem"))
     first = presented()
-    make_certificate("two")
+    make_certificate(tmp_path, "two")
     assert presented() == first
     proxy.process.send_signal(signal.SIGHUP)
     eventually(lambda: presented() != first, "the new certificate is presented")

@@ -1,9 +1,10 @@
 import http.client
 import json
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 
 from recorder.errors import ListenError, UsageError
 from recorder.protocol.envelope import RecordKind
+from recorder.proxy import adminserver
 from recorder.proxy.admin import Admin
-from recorder.proxy.control import _short_path, list_sessions
+from recorder.proxy.control import list_sessions, short_path
 from recorder.proxy.metrics import Metrics
 from recorder.store.counters import LEFT_OUT_BYTES, REFUSED, SESSIONS_OPEN, SESSIONS_UNRECORDED
 from recorder.store.ring import CONTROL_SUFFIX, RingWriter
@@ -130,6 +132,14 @@ def test_beyond_this_machine_a_token_is_needed(tmp_path: Path, token: str | None
         Asked(tmp_path, address="0.0.0.0:0", token=token)
 
 
+def test_an_address_that_cannot_be_had_is_told_in_the_systems_words(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ListenError) as failure:
+            Asked(tmp_path, address=address)
+    assert failure.value.message == f"cannot listen on {address}: Address already in use"
+
+
 def test_an_address_that_is_taken_is_only_shared_with_a_predecessor(
     admin: Callable[..., Asked], tmp_path: Path
 ) -> None:
@@ -144,13 +154,83 @@ def test_an_address_that_is_taken_is_only_shared_with_a_predecessor(
     assert second.ask("GET", "/readyz").body["reasons"] == ["draining"]
 
 
-def test_callers_that_say_nothing_are_bounded(admin: Callable[..., Asked]) -> None:
+def test_whoever_has_been_silent_for_longest_gives_way_to_the_next(admin: Callable[..., Asked]) -> None:
     asked = admin()
-    silent = [socket.create_connection(("127.0.0.1", asked.port), 20) for _ in range(16)]
-    with socket.create_connection(("127.0.0.1", asked.port), 20) as one_more:
-        assert one_more.recv(1) == b""
-    for sock in silent:
-        sock.close()
+    with ExitStack() as open_ones:
+        silent = [open_ones.enter_context(caller(asked)) for _ in range(adminserver.AT_ONCE)]
+        assert asked.ask("GET", "/healthz").status == 200
+        assert silent[0].recv(1) == b""
+        silent[1].sendall(b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        assert read_to_end(silent[1]).startswith(b"HTTP/1.0 200")
+
+
+def test_a_caller_that_drips_has_so_long_for_its_head_and_no_longer(
+    admin: Callable[..., Asked], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adminserver, "_PATIENCE_SECONDS", 0.3)
+    asked = admin()
+    with caller(asked) as dripping:
+        dripping.sendall(b"GET /healthz HTTP/1.0\r\nX: ")
+        ended = select.poll()
+        ended.register(dripping, select.POLLIN)
+        with suppress(ConnectionError):
+            while not ended.poll(50):
+                dripping.sendall(b"y")
+        with suppress(ConnectionError):
+            assert dripping.recv(1) == b""
+
+
+def test_nobody_whose_answer_is_being_made_gives_way(
+    admin: Callable[..., Asked], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = admin()
+    being_made, go_on = threading.Semaphore(0), threading.Event()
+
+    def slowly() -> tuple[int, Any]:
+        being_made.release()
+        assert go_on.wait(20)
+        return 200, {}
+
+    monkeypatch.setattr(asked.admin, "_health", slowly)
+    with ExitStack() as open_ones:
+        asking = [open_ones.enter_context(caller(asked)) for _ in range(adminserver.AT_ONCE)]
+        for sock in asking:
+            sock.sendall(b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n")
+            assert being_made.acquire(timeout=20)
+        with caller(asked) as one_more:
+            assert one_more.recv(1) == b""
+        go_on.set()
+        for sock in asking:
+            assert read_to_end(sock).startswith(b"HTTP/1.0 200")
+    assert asked.ask("GET", "/readyz").status == 200
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"POST /reload HTTP/1.0\r\nHost: localhost\r\n" + (b"X-More: " + b"y" * 1000 + b"\r\n") * 70,
+        b"POST /reload?" + b"x" * 65_470 + b" HTTP/1.0\r\nHost: localhost\r\nOrigin: http://evil.test\r\n\r\n",
+        b"POST /reload HTTP/1.0\r\nHost: localhost\r\n",
+    ],
+)
+def test_half_a_head_is_not_answered_to(admin: Callable[..., Asked], head: bytes) -> None:
+    asked = admin()
+    with caller(asked) as sock, suppress(OSError):  # it may be reset at any moment
+        sock.sendall(head)
+        sock.shutdown(socket.SHUT_WR)
+        assert read_to_end(sock) == b""
+    assert asked.ask("GET", "/healthz").status == 200
+    assert asked.reloads == []
+
+
+@pytest.mark.parametrize(("path", "host"), [("/healthz", "["), ("http://[", "localhost"), ("/healthz", "[::1")])
+def test_what_is_no_path_or_host_is_refused(admin: Callable[..., Asked], path: str, host: str) -> None:
+    answer = admin().ask("GET", path, Host=host)
+    assert (answer.status, answer.body["error"]["code"]) == (400, "bad_request")
+
+
+def caller(asked: Asked) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", asked.port), 20)
 
 
 def conversation(connection: socket.socket) -> None:
@@ -285,7 +365,7 @@ def test_control_sockets_are_their_owners_and_leave_with_their_worker(
     assert running.ring_dir.stat().st_mode & 0o777 == 0o700
     running.stop()
     assert not path.exists()
-    with socket.socket(socket.AF_UNIX) as dead, _short_path(path) as short:  # a killed worker's: it is passed over
+    with socket.socket(socket.AF_UNIX) as dead, short_path(path) as short:  # a killed worker's: it is passed over
         dead.bind(short)
         assert list_sessions(running.ring_dir) == []
     running.reader.close(remove=True)  # as the recorder process does with a dead worker's ring
@@ -298,7 +378,7 @@ def test_a_control_socket_survives_what_it_does_not_understand(
     upstream: MakeUpstream, worker: MakeWorker, request_line: bytes
 ) -> None:
     running = worker(upstream(conversation).url)
-    with socket.socket(socket.AF_UNIX) as sock, _short_path(control_socket(running)) as short:
+    with socket.socket(socket.AF_UNIX) as sock, short_path(control_socket(running)) as short:
         sock.settimeout(20)
         sock.connect(short)
         sock.sendall(request_line)

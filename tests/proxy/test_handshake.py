@@ -152,7 +152,7 @@ def test_an_upstreams_refusal_reaches_the_client_byte_for_byte(
         (b"GET / HTTP/1.1\r\nHost: a\r\nBad Header : x\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\x00b\r\n\r\n", b"400"),
         (b"GET http://elsewhere/ HTTP/1.1\r\nHost: a\r\n\r\n", b"400"),
-        (b"CONNECT elsewhere:443 HTTP/1.1\r\nHost: a\r\n\r\n", b"400"),
+        (b"CONNECT elsewhere:443 HTTP/1.1\r\nHost: a\r\n\r\n", b"501"),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 70_000 + b"\r\n\r\n", b"431"),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 200_000, b"431"),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"400"),  # TLS spoken to a plain port
