@@ -40,11 +40,11 @@ Octets: TypeAlias = NDArray[np.uint8]
 
 
 class AppendRun(msgspec.Struct, gc=False):
-    """Consecutive events of a session that differ in time, event id and audio alone.
+    """Consecutive events of a client that differ in time, event id and audio alone; the server's may lie in between.
 
     Attributes:
         pattern: an event that has in common with them all but position, times, event id and audio.
-        position: of the first; the others follow on.
+        positions: of each, rising.
         recorded_at_ns: of each; None where unknown.
         monotonic_ns: of each.
         event_ids: of all, one after the other, all of one length; empty where they have none.
@@ -54,7 +54,7 @@ class AppendRun(msgspec.Struct, gc=False):
     """
 
     pattern: RecordedEvent
-    position: int
+    positions: list[int]
     recorded_at_ns: list[int] | None
     monotonic_ns: list[int]
     event_ids: bytes
@@ -84,7 +84,7 @@ class AppendRun(msgspec.Struct, gc=False):
             piece = Part(0, part.json_offset, part.kind, part.encoding, audio[row * size : (row + 1) * size])
             yield msgspec.structs.replace(
                 pattern,
-                position=self.position + row,
+                position=self.positions[row],
                 recorded_at_ns=None if self.recorded_at_ns is None else self.recorded_at_ns[row],
                 monotonic_ns=monotonic_ns,
                 event_id=event_id or None,
@@ -180,13 +180,13 @@ class Matches(msgspec.Struct, frozen=True):
     audio: bytes
 
     def run(
-        self, rows: range, position: int, times: tuple[list[int] | None, list[int]], bytes_per_ms: float | None
+        self, rows: range, positions: list[int], times: tuple[list[int] | None, list[int]], bytes_per_ms: float | None
     ) -> AppendRun:
         """Some consecutive rows as a run of events.
 
         Args:
             rows: which.
-            position: of the first.
+            positions: of each.
             times: of each, as `AppendRun.recorded_at_ns` and `.monotonic_ns`.
             bytes_per_ms: of the audio in force; None where it is not known.
         """
@@ -196,7 +196,7 @@ class Matches(msgspec.Struct, frozen=True):
         cut = shape.audio.stop + shape.padding - shape.audio.start
         return AppendRun(
             shape.event,
-            position,
+            positions,
             *times,
             self.event_ids[rows.start * width : rows.stop * width],
             shape.event_id.start - (cut if behind else 0),

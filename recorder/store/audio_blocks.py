@@ -145,14 +145,13 @@ class BlockWriter:
         offsets: list[int] = []
         while len(blocks) < count:
             first = len(blocks)
-            block = self._block(run.pattern.direction, run.position + first, _pcm_rate(size, run.audio_ms))
+            block = self._block(run.pattern.direction, run.positions[first], _pcm_rate(size, run.audio_ms))
             offset = block.size_bytes
             # A block ends between two samples: half ones must be looked at one by one.
             whole = not (size % _SAMPLE_BYTES or offset % _SAMPLE_BYTES)
             rows = min(count - first, max(1, -(-(BLOCK_BYTES - offset) // size)) if whole else 1)
-            self._fill(
-                block, run.position + first + rows - 1, rows * size, [run.audio[first * size : (first + rows) * size]]
-            )
+            pieces = [run.audio[first * size : (first + rows) * size]]
+            self._fill(block, run.positions[first + rows - 1], rows * size, pieces)
             blocks += [block.position] * rows
             offsets += range(offset, offset + rows * size, size)
         return blocks, offsets
