@@ -11,7 +11,8 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Iterator, Sequence
-from typing import Final, Self, TypeAlias
+from operator import attrgetter
+from typing import Final, NamedTuple, Self, TypeAlias
 
 import msgspec
 import numpy as np
@@ -140,7 +141,7 @@ class Shape(msgspec.Struct, frozen=True):
         if ids.shape[1] > len(b"ek_"):
             fits &= (ids[:, :3] != np.frombuffer(b"ek_", np.uint8)).any(axis=1)  # ephemeral keys are secrets
         audio = self._audio(texts[fits, self.audio])
-        return None if audio is None else Matches(self, np.flatnonzero(fits).tolist(), ids[fits].tobytes(), audio)
+        return None if audio is None else Matches(self, np.flatnonzero(fits), ids[fits].tobytes(), audio)
 
     def _fixed(self) -> tuple[slice, slice, slice]:
         first, second = sorted((self.event_id, self.audio), key=lambda span: (span.start, span.stop))
@@ -175,9 +176,17 @@ class Matches(msgspec.Struct, frozen=True):
     """
 
     shape: Shape
-    chunks: list[int]
+    chunks: NDArray[np.intp]
     event_ids: bytes
     audio: bytes
+
+    def stretches(self, indexes: Sequence[int]) -> Iterator[Stretch]:
+        """Where its rows stand among records, if `indexes` says where the chunks stand."""
+        at = np.asarray(indexes)[self.chunks]
+        row = 0
+        for end in (*(np.flatnonzero(np.diff(at) != 1) + 1).tolist(), len(at)):
+            yield Stretch(int(at[row]), int(at[row]) + end - row, self, row)
+            row = end
 
     def run(
         self, rows: range, positions: list[int], times: tuple[list[int] | None, list[int]], bytes_per_ms: float | None
@@ -205,6 +214,15 @@ class Matches(msgspec.Struct, frozen=True):
         )
 
 
+class Stretch(NamedTuple):
+    """Records that follow on each other, from `start` to before `stop`, and are rows of one match, from `row` on."""
+
+    start: int
+    stop: int
+    matches: Matches
+    row: int
+
+
 class AppendReader:
     """Knows the shapes of one client's appends, and finds them in batches of records."""
 
@@ -229,22 +247,21 @@ class AppendReader:
                 del self._shapes[next(iter(self._shapes))]
             self._shapes[len(chunk)] = shape
 
-    def read(self, records: Sequence[Record]) -> list[tuple[Matches, int] | None]:
-        """For each record whose chunk has a known shape: the match, and its row there."""
+    def read(self, records: Sequence[Record]) -> list[Stretch]:
+        """The stretches of records whose chunks have a known shape, in order."""
         self._learnt.clear()
         sizes: dict[int, list[int]] = {size: [] for size in self._shapes}
         for index, record in enumerate(records):
             if record.kind == _CLIENT_BYTES and (found := sizes.get(len(record.data))) is not None:
                 found.append(index)
-        places: list[tuple[Matches, int] | None] = [None] * len(records)
+        stretches: list[Stretch] = []
         for size, indexes in sizes.items():
             if len(indexes) < MIN_ROWS:
                 continue
             matches = self._shapes[size].match([records[index].data for index in indexes])
             if matches is not None:
-                for row, chunk in enumerate(matches.chunks):
-                    places[indexes[chunk]] = (matches, row)
-        return places
+                stretches += matches.stretches(indexes)
+        return sorted(stretches, key=attrgetter("start"))
 
 
 def _is_plain(event: RecordedEvent) -> bool:

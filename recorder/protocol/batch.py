@@ -17,6 +17,7 @@ _BATCH_BYTES: Final = 4 << 20
 _FIRST: Final = 32
 """So many records show what a client's appends look like."""
 
+_Decoded = list[RecordedEvent | AppendRun]
 _SERVER_BYTES: Final = int(RecordKind.SERVER_BYTES)
 
 
@@ -53,21 +54,37 @@ class BatchDecoder:
     def _feed(self, records: Sequence[Record]) -> list[RecordedEvent | AppendRun]:
         decoded: list[RecordedEvent | AppendRun] = []
         run: _OpenRun | None = None
-        for record, place in zip(records, self._appends.read(records), strict=True):
-            if place is not None and (run or self._decoder.expects_a_message):
-                if run is None or not run.goes_on_with(*place):
-                    decoded += run.close() if run else ()
-                    run = _OpenRun(self._decoder.builder, *place)
-                run.add(record.at_ns)
-                continue
-            if run and record.kind != _SERVER_BYTES:  # these change nothing for the client's messages but formats
-                decoded += run.close()
-                run = None
-            decoded += self._feed_one(record)
-            if run and run.is_outdated:
-                decoded += run.close()
-                run = None
+        index = 0
+        for stretch in self._appends.read(records):
+            while index < stretch.stop:
+                if index >= stretch.start and (run or self._decoder.expects_a_message):
+                    run = self._append(decoded, run, stretch.matches, stretch.row + index - stretch.start)
+                    run.add([record.at_ns for record in records[index : stretch.stop]])
+                    index = stretch.stop
+                else:
+                    run = self._other(decoded, run, records[index])
+                    index += 1
+        for record in records[index:]:
+            run = self._other(decoded, run, record)
         return decoded + (run.close() if run else [])
+
+    def _append(self, decoded: _Decoded, run: _OpenRun | None, matches: Matches, row: int) -> _OpenRun:
+        """The run in which appends go that are rows of a match from this one on."""
+        if run and run.goes_on_with(matches, row):
+            return run
+        decoded += run.close() if run else ()
+        return _OpenRun(self._decoder.builder, matches, row)
+
+    def _other(self, decoded: _Decoded, run: _OpenRun | None, record: Record) -> _OpenRun | None:
+        """Feed a record that is no known append, and give the run if it may go on."""
+        if run and record.kind != _SERVER_BYTES:  # these change nothing for the client's messages but formats
+            decoded += run.close()
+            run = None
+        decoded += self._feed_one(record)
+        if run and run.is_outdated:
+            decoded += run.close()
+            run = None
+        return run
 
     def _feed_one(self, record: Record) -> list[RecordedEvent]:
         expected = record.kind == RecordKind.CLIENT_BYTES and self._decoder.expects_a_message
@@ -96,10 +113,10 @@ class _OpenRun:
         """Whether the server has changed what audio lasts."""
         return self._builder.formats.input != self._bytes_per_ms
 
-    def add(self, at_ns: int) -> None:
-        self._next_row += 1
-        self._positions.append(self._builder.claim())
-        self._at_ns.append(at_ns)
+    def add(self, at_ns: Sequence[int]) -> None:
+        self._next_row += len(at_ns)
+        self._positions += self._builder.claim(len(at_ns))
+        self._at_ns += at_ns
 
     def close(self) -> list[RecordedEvent | AppendRun]:
         rows = range(self._first_row, self._next_row)

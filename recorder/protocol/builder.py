@@ -130,10 +130,10 @@ class EventBuilder:
             self._leave_out(direction, event)
         return event
 
-    def claim(self) -> int:
-        """The next event's position, for an event that comes later, in a run."""
-        self.position += 1
-        return self.position - 1
+    def claim(self, count: int) -> range:
+        """The next positions, for events that come later, in a run."""
+        self.position += count
+        return range(self.position - count, self.position)
 
     def appends(
         self, matches: Matches, rows: range, positions: list[int], at_ns: Sequence[int], bytes_per_ms: float | None
