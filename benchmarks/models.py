@@ -21,7 +21,7 @@ from rich.table import Table
 from benchmarks.storage import made_up_call
 from recorder.analytics.engine import run_models
 from recorder.pipeline.imports import import_files
-from recorder.store import manifests, segments
+from recorder.store import manifests, segments, session_tables
 
 GOAL_EVENTS_A_SECOND: Final = 1_000_000
 EVENTS: Final = 10_000_000
@@ -62,7 +62,7 @@ def many_sessions(count: int) -> pa.Table:
 
 def _sessions() -> list[pa.Table]:
     call = made_up_call(minutes=2.0)
-    found: list[Any] = [segments.collect(call[0].session_id, call).events()]
+    found: list[Any] = [session_tables.collect(call[0].session_id, call).events()]
     with tempfile.TemporaryDirectory() as folder:
         data_dir = Path(folder)
         import_files(data_dir, [_SAMPLE_FOLDER / f"{name}.jsonl" for name in _SAMPLES])

@@ -22,7 +22,7 @@ from benchmarks.storage import made_up_call
 from recorder import __version__
 from recorder.analytics.engine import run_models
 from recorder.pipeline.compact import compact
-from recorder.store import layout, manifests, segments
+from recorder.store import layout, manifests, segments, session_tables
 from recorder.store.manifests import Manifest
 from recorder.store.schema import FORMAT_VERSION
 
@@ -45,7 +45,7 @@ class Template:
 
     def __init__(self) -> None:
         events = made_up_call(minutes=2.0)
-        collected = segments.collect(events[0].session_id, events)
+        collected = session_tables.collect(events[0].session_id, events)
         stored = {name: rows for name, rows in collected.data_sets().items() if name not in _WITHOUT}
         self.tables: Tables = stored | {name: _named(rows) for name, rows in run_models(collected.events()).items()}
         self.events = collected.count

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -23,7 +24,7 @@ from recorder.analytics.engine import run_models
 from recorder.pipeline.decoding import JournalDecoder
 from recorder.pipeline.seal import seal_all
 from recorder.protocol.envelope import RecordKind
-from recorder.store import layout, segments
+from recorder.store import layout, segments, session_tables
 from recorder.store.journal import MAGIC, JournalFile, encode_frame, journal_directory, journal_name
 
 GOAL_EVENTS_A_SECOND: Final = 90_000
@@ -65,7 +66,7 @@ def _stages(content: bytes) -> tuple[int, list[float]]:
         path = journal_directory(data_dir) / journal_name(_SESSION, 0, closed=True)
         path.write_bytes(content)
         journal = JournalFile(_SESSION, path, closed=True)
-        rows = JournalDecoder().read(journal, finished=True)
+        rows = chain.from_iterable(JournalDecoder().read(journal, finished=True))
         collecting, (tables, stored) = _timed(lambda: _collect(rows))
         modelling, derived = _timed(lambda: run_models(tables.events()))
         writing, _ = _timed(lambda: segments.write(data_dir, "2026-01-31", _SESSION, stored | derived))
@@ -75,8 +76,8 @@ def _stages(content: bytes) -> tuple[int, list[float]]:
         return tables.count, [collecting, modelling, writing, sealing]
 
 
-def _collect(rows: Any) -> tuple[segments.SessionTables, dict[str, Any]]:
-    tables = segments.collect(_SESSION, rows)
+def _collect(rows: Any) -> tuple[session_tables.SessionTables, dict[str, Any]]:
+    tables = session_tables.collect(_SESSION, rows)
     return tables, tables.data_sets()
 
 

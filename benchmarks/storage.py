@@ -31,7 +31,7 @@ from rich.table import Table
 
 from recorder.protocol.builder import EventBuilder
 from recorder.protocol.envelope import RecordedEvent
-from recorder.store import audio_blocks, layout, segments
+from recorder.store import audio_blocks, layout, segments, session_tables
 from recorder.store.segments import SegmentFile
 
 RATE: Final = 24_000
@@ -60,7 +60,7 @@ def run(console: Console, *, minutes: float = 10.0) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         events = list(_call(voices, minutes, rng))
         began = time.process_time()
-        tables = segments.collect(events[0].session_id, events).data_sets()
+        tables = session_tables.collect(events[0].session_id, events).data_sets()
         layout.create(Path(folder))
         files = segments.write(Path(folder), "2026-01-31", events[0].session_id, tables)
         seconds = time.process_time() - began

@@ -19,10 +19,10 @@ import msgspec
 from recorder import __version__
 from recorder.analytics.engine import run_models
 from recorder.protocol.envelope import SESSION_OPENED, RecordedEvent
-from recorder.store import encrypted, keys, layout, manifests, segments
+from recorder.store import encrypted, keys, layout, manifests, segments, session_tables
 from recorder.store.manifests import Manifest
 from recorder.store.schema import FORMAT_VERSION
-from recorder.store.segments import SessionTables
+from recorder.store.session_tables import SessionTables
 
 _NS: Final = 1_000_000_000
 JOURNALS: Final = "journals"
@@ -85,7 +85,7 @@ def write_segments(data_dir: Path, sessions: Iterable[Iterable[RecordedEvent]]) 
     for events in sessions:
         rows = iter(events)
         first = next(rows)
-        closing.append(Closing(segments.collect(first.session_id, _chain(first, rows))))
+        closing.append(Closing(session_tables.collect(first.session_id, _chain(first, rows))))
     return commit(data_dir, closing)
 
 

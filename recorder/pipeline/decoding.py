@@ -58,8 +58,10 @@ class JournalDecoder:
         """Whether the session's last record was read."""
         return self._decoder.closed
 
-    def read(self, journal: JournalFile, *, finished: bool = False) -> Iterator[RecordedEvent | AppendRun]:
-        """The events that were added to a journal since the last call, like appends in runs. To be read to the end.
+    def read(self, journal: JournalFile, *, finished: bool = False) -> Iterator[list[RecordedEvent | AppendRun]]:
+        """The events that were added to a journal since the last call, in batches as `BatchDecoder.feed` gives them.
+
+        To be read to the end.
 
         Args:
             journal: the same as in the last call, or the part after it.
@@ -75,12 +77,12 @@ class JournalDecoder:
         tail = JournalTail(journal.path, salvage=finished, offset=self._offset, last_position=self._ring_position)
         try:
             for batch in tail.batches():
-                yield from self._batches.feed(batch)
+                yield self._batches.feed(batch)
         finally:
             self._offset, self._ring_position = tail.offset, tail.last_position
             tail.close()
 
-    def read_all(self, journals: Sequence[JournalFile]) -> Iterator[RecordedEvent | AppendRun]:
+    def read_all(self, journals: Sequence[JournalFile]) -> Iterator[list[RecordedEvent | AppendRun]]:
         """Likewise of a session's journals that are not sealed yet, in order; those read before are passed over."""
         for journal in journals:
             if journal.part >= self._part:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -32,7 +32,8 @@ from recorder.store import segments
 from recorder.store.journal import JournalFile
 from recorder.store.manifests import Manifest
 from recorder.store.schema import EVENTS, PARTS
-from recorder.store.segments import SegmentFile, SessionTables
+from recorder.store.segments import SegmentFile
+from recorder.store.session_tables import SessionTables
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +126,8 @@ class LiveSession:
             return False
         events: list[RecordedEvent | AppendRun] = []
         try:
-            events.extend(self._decoder.read_all(journals))
+            for batch in self._decoder.read_all(journals):
+                events += batch
         except FileNotFoundError:
             raise
         except StoreError as error:
@@ -167,7 +169,8 @@ class LiveSession:
         if end <= start:
             return iter(())
         decoder = JournalDecoder(resume_of(self.parts[-1] if self.parts else None))
-        return iter(list(islice(one_by_one(decoder.read_all(self.journals)), start, end)))
+        events = chain.from_iterable(map(one_by_one, decoder.read_all(self.journals)))
+        return iter(list(islice(events, start, end)))
 
     def is_due(self) -> bool:
         """Whether the models shall run again."""

@@ -21,7 +21,7 @@ from recorder.pipeline.remove import stored_sessions
 from recorder.pipeline.replace import Change, changed, commit, listed, sweep
 from recorder.protocol.envelope import RecordedEvent
 from recorder.protocol.redact_text import REPLACEMENT, redact_pattern
-from recorder.store import audit, edits, layout, segments
+from recorder.store import audit, edits, layout, segments, session_tables
 from recorder.store.manifests import Manifest
 from recorder.store.schema import PARTS
 
@@ -206,7 +206,7 @@ class _Session:
     def rows(self) -> Mapping[str, Any]:
         """All its rows by data set, those of models made anew."""
         audio = edits.audio_table(self._blocks()) if self._audio is None else self._audio
-        stored = segments.by_data_set(self._events) | {"parts": self._parts, "audio": audio}
+        stored = session_tables.by_data_set(self._events) | {"parts": self._parts, "audio": audio}
         return stored | run_models(self._events)
 
 

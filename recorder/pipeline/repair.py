@@ -24,7 +24,7 @@ from recorder.pipeline import replace
 from recorder.pipeline.commit import opened_at_ns
 from recorder.pipeline.rebuild import with_new_rows
 from recorder.pipeline.verify import Problem, damaged_files, find_orphans, session_problem, verify
-from recorder.store import encrypted, layout, manifests, segments
+from recorder.store import encrypted, layout, manifests, segments, session_tables
 from recorder.store.journal import list_journals
 from recorder.store.manifests import Manifest
 from recorder.store.schema import FORMAT_VERSION
@@ -166,7 +166,7 @@ def _session_ids(data_dir: Path, file: SegmentFile) -> list[str]:
 
 def _facts(data_dir: Path, files: Sequence[SegmentFile], session_id: str, count: int) -> dict[str, Any]:
     first = segments.read_events(data_dir, files, session_id=session_id, until=0)
-    tables = segments.collect(session_id, segments.recorded_events(first, segments.read_parts(data_dir, [])))
+    tables = session_tables.collect(session_id, segments.recorded_events(first, segments.read_parts(data_dir, [])))
     return {"opened_at_ns": opened_at_ns(tables), "event_count": count}
 
 

@@ -16,7 +16,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Final
 
@@ -26,10 +26,10 @@ from recorder.errors import DamagedManifestError, EncryptionKeyError, NewerForma
 from recorder.pipeline.commit import JOURNALS, Closing, Part, commit, commit_parts
 from recorder.pipeline.decoding import JournalDecoder, resume_of
 from recorder.protocol import checkpoint
-from recorder.store import layout, manifests, segments
+from recorder.store import layout, manifests, session_tables
 from recorder.store.journal import CLOSED, RUNNING, JournalFile, by_session, finished, journal_name, list_journals
 from recorder.store.manifests import Manifest
-from recorder.store.segments import SessionTables
+from recorder.store.session_tables import SessionTables
 
 log = logging.getLogger(__name__)
 
@@ -192,7 +192,7 @@ def _decode(data_dir: Path, journal: JournalFile) -> tuple[SessionTables, Journa
         if journal.part and before is None:
             raise _missing(journal)
         decoder = JournalDecoder(resume_of(before))
-        tables = segments.collect(journal.session_id, decoder.read(journal, finished=True))
+        tables = session_tables.collect(journal.session_id, chain.from_iterable(decoder.read(journal, finished=True)))
     except (FileNotFoundError, StoreError):
         if _is_sealed(data_dir, journal):
             return None  # another sealer was faster

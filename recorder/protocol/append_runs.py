@@ -11,7 +11,8 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Iterator, Sequence
-from typing import Final, Self, TypeAlias
+from operator import attrgetter
+from typing import Final, NamedTuple, Self, TypeAlias
 
 import msgspec
 import numpy as np
@@ -40,11 +41,11 @@ Octets: TypeAlias = NDArray[np.uint8]
 
 
 class AppendRun(msgspec.Struct, gc=False):
-    """Consecutive events of a session that differ in time, event id and audio alone.
+    """Consecutive events of a client that differ in time, event id and audio alone; the server's may lie in between.
 
     Attributes:
         pattern: an event that has in common with them all but position, times, event id and audio.
-        position: of the first; the others follow on.
+        positions: of each, rising.
         recorded_at_ns: of each; None where unknown.
         monotonic_ns: of each.
         event_ids: of all, one after the other, all of one length; empty where they have none.
@@ -54,7 +55,7 @@ class AppendRun(msgspec.Struct, gc=False):
     """
 
     pattern: RecordedEvent
-    position: int
+    positions: list[int]
     recorded_at_ns: list[int] | None
     monotonic_ns: list[int]
     event_ids: bytes
@@ -84,7 +85,7 @@ class AppendRun(msgspec.Struct, gc=False):
             piece = Part(0, part.json_offset, part.kind, part.encoding, audio[row * size : (row + 1) * size])
             yield msgspec.structs.replace(
                 pattern,
-                position=self.position + row,
+                position=self.positions[row],
                 recorded_at_ns=None if self.recorded_at_ns is None else self.recorded_at_ns[row],
                 monotonic_ns=monotonic_ns,
                 event_id=event_id or None,
@@ -140,7 +141,7 @@ class Shape(msgspec.Struct, frozen=True):
         if ids.shape[1] > len(b"ek_"):
             fits &= (ids[:, :3] != np.frombuffer(b"ek_", np.uint8)).any(axis=1)  # ephemeral keys are secrets
         audio = self._audio(texts[fits, self.audio])
-        return None if audio is None else Matches(self, np.flatnonzero(fits).tolist(), ids[fits].tobytes(), audio)
+        return None if audio is None else Matches(self, np.flatnonzero(fits), ids[fits].tobytes(), audio)
 
     def _fixed(self) -> tuple[slice, slice, slice]:
         first, second = sorted((self.event_id, self.audio), key=lambda span: (span.start, span.stop))
@@ -175,18 +176,26 @@ class Matches(msgspec.Struct, frozen=True):
     """
 
     shape: Shape
-    chunks: list[int]
+    chunks: NDArray[np.intp]
     event_ids: bytes
     audio: bytes
 
+    def stretches(self, indexes: Sequence[int]) -> Iterator[Stretch]:
+        """Where its rows stand among records, if `indexes` says where the chunks stand."""
+        at = np.asarray(indexes)[self.chunks]
+        row = 0
+        for end in (*(np.flatnonzero(np.diff(at) != 1) + 1).tolist(), len(at)):
+            yield Stretch(int(at[row]), int(at[row]) + end - row, self, row)
+            row = end
+
     def run(
-        self, rows: range, position: int, times: tuple[list[int] | None, list[int]], bytes_per_ms: float | None
+        self, rows: range, positions: list[int], times: tuple[list[int] | None, list[int]], bytes_per_ms: float | None
     ) -> AppendRun:
         """Some consecutive rows as a run of events.
 
         Args:
             rows: which.
-            position: of the first.
+            positions: of each.
             times: of each, as `AppendRun.recorded_at_ns` and `.monotonic_ns`.
             bytes_per_ms: of the audio in force; None where it is not known.
         """
@@ -196,13 +205,22 @@ class Matches(msgspec.Struct, frozen=True):
         cut = shape.audio.stop + shape.padding - shape.audio.start
         return AppendRun(
             shape.event,
-            position,
+            positions,
             *times,
             self.event_ids[rows.start * width : rows.stop * width],
             shape.event_id.start - (cut if behind else 0),
             self.audio[rows.start * size : rows.stop * size],
             size / bytes_per_ms if bytes_per_ms else None,
         )
+
+
+class Stretch(NamedTuple):
+    """Records that follow on each other, from `start` to before `stop`, and are rows of one match, from `row` on."""
+
+    start: int
+    stop: int
+    matches: Matches
+    row: int
 
 
 class AppendReader:
@@ -229,22 +247,21 @@ class AppendReader:
                 del self._shapes[next(iter(self._shapes))]
             self._shapes[len(chunk)] = shape
 
-    def read(self, records: Sequence[Record]) -> list[tuple[Matches, int] | None]:
-        """For each record whose chunk has a known shape: the match, and its row there."""
+    def read(self, records: Sequence[Record]) -> list[Stretch]:
+        """The stretches of records whose chunks have a known shape, in order."""
         self._learnt.clear()
         sizes: dict[int, list[int]] = {size: [] for size in self._shapes}
         for index, record in enumerate(records):
             if record.kind == _CLIENT_BYTES and (found := sizes.get(len(record.data))) is not None:
                 found.append(index)
-        places: list[tuple[Matches, int] | None] = [None] * len(records)
+        stretches: list[Stretch] = []
         for size, indexes in sizes.items():
             if len(indexes) < MIN_ROWS:
                 continue
             matches = self._shapes[size].match([records[index].data for index in indexes])
             if matches is not None:
-                for row, chunk in enumerate(matches.chunks):
-                    places[indexes[chunk]] = (matches, row)
-        return places
+                stretches += matches.stretches(indexes)
+        return sorted(stretches, key=attrgetter("start"))
 
 
 def _is_plain(event: RecordedEvent) -> bool:

@@ -130,19 +130,27 @@ class EventBuilder:
             self._leave_out(direction, event)
         return event
 
-    def appends(self, matches: Matches, rows: range, at_ns: Sequence[int]) -> AppendRun:
+    def claim(self, count: int) -> range:
+        """The next positions, for events that come later, in a run."""
+        self.position += count
+        return range(self.position - count, self.position)
+
+    def appends(
+        self, matches: Matches, rows: range, positions: list[int], at_ns: Sequence[int], bytes_per_ms: float | None
+    ) -> AppendRun:
         """Audio appends that have been matched with one that came before: what `message` makes of each.
 
         Args:
             matches: with what.
             rows: which of them.
+            positions: what `claim` gave for each.
             at_ns: when their last bytes were read, on the monotonic clock.
+            bytes_per_ms: of the audio in force then; None where it is not known.
         """
         monotonic_ns = [at - self._opened_monotonic_ns for at in at_ns]
         opened = self._opened_at_ns
         wall = None if opened is None else [opened + since for since in monotonic_ns]
-        position, self.position = self.position, self.position + len(rows)
-        return matches.run(rows, position, (wall, monotonic_ns), self.formats.input)
+        return matches.run(rows, positions, (wall, monotonic_ns), bytes_per_ms)
 
     def _leave_out(self, direction: Side, event: RecordedEvent) -> None:
         """Apply the policy to a message whose duration and formats have been read."""

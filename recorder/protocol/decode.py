@@ -6,13 +6,12 @@ never raises on what a client or server sent: what is no readable frame is kept 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
 from recorder.protocol import envelope
-from recorder.protocol.append_runs import AppendRun, Matches
 from recorder.protocol.builder import EventBuilder, to_json
 from recorder.protocol.checkpoint import DecoderState
 from recorder.protocol.control_frames import CLOSE, parse_close
@@ -91,13 +90,11 @@ class SessionDecoder:
         plain = builder is not None and builder.policy.keeps_all and not self._closed
         return plain and self._decoder("client").between_messages
 
-    def appends(self, matches: Matches, rows: range, at_ns: Sequence[int]) -> AppendRun:
-        """What `feed` makes of records that have been matched with an append that came before.
-
-        To be called only while it `expects_a_message`; arguments as in `EventBuilder.appends`.
-        """
+    @property
+    def builder(self) -> EventBuilder:
+        """What makes its events; to be asked for only while it `expects_a_message`."""
         assert self._builder is not None
-        return self._builder.appends(matches, rows, at_ns)
+        return self._builder
 
     def _open(self, record: Record, facts: dict[str, Any]) -> list[RecordedEvent]:
         opened_at, opened_monotonic = facts.get("opened_at_ns"), facts.get("monotonic_ns")

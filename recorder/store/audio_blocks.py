@@ -27,7 +27,7 @@ from recorder.store.schema import AUDIO, parts_table
 BLOCK_BYTES: Final = 1 << 19
 """Eleven seconds of 24 kHz PCM: three milliseconds to decode."""
 
-LEVEL: Final = 5 / 8
+LEVEL: Final = 3 / 8
 """Of libsndfile's 0 to 1: the highest that costs little time (`python -m benchmarks storage` compares them)."""
 
 _SAMPLE_BYTES: Final = 2
@@ -125,9 +125,9 @@ class BlockWriter:
             self._close(block)
         self._open.clear()
         rows = sorted(self._done)
-        columns = zip(*rows, strict=True) if rows else [()] * len(AUDIO)
-        arrays = [pa.array(values, type=field.type) for values, field in zip(columns, AUDIO, strict=True)]
-        return pa.Table.from_arrays(arrays, schema=AUDIO)
+        *columns, blocks = zip(*rows, strict=True) if rows else [()] * len(AUDIO)
+        arrays = [pa.array(values, type=kind) for values, kind in zip(columns, AUDIO.types[:-1], strict=True)]
+        return pa.Table.from_arrays([*arrays, _uncopied(blocks)], schema=AUDIO)
 
     def place(self, event: RecordedEvent) -> tuple[int, int]:
         """Take the audio of one event: the position of its block, and where in the block it begins."""
@@ -145,14 +145,13 @@ class BlockWriter:
         offsets: list[int] = []
         while len(blocks) < count:
             first = len(blocks)
-            block = self._block(run.pattern.direction, run.position + first, _pcm_rate(size, run.audio_ms))
+            block = self._block(run.pattern.direction, run.positions[first], _pcm_rate(size, run.audio_ms))
             offset = block.size_bytes
             # A block ends between two samples: half ones must be looked at one by one.
             whole = not (size % _SAMPLE_BYTES or offset % _SAMPLE_BYTES)
             rows = min(count - first, max(1, -(-(BLOCK_BYTES - offset) // size)) if whole else 1)
-            self._fill(
-                block, run.position + first + rows - 1, rows * size, [run.audio[first * size : (first + rows) * size]]
-            )
+            pieces = [run.audio[first * size : (first + rows) * size]]
+            self._fill(block, run.positions[first + rows - 1], rows * size, pieces)
             blocks += [block.position] * rows
             offsets += range(offset, offset + rows * size, size)
         return blocks, offsets
@@ -179,6 +178,16 @@ class BlockWriter:
         stated = block.sample_rate if codec == "flac" else None
         head = self.session_id, block.position, block.last_position, block.direction
         self._done.append((*head, codec, stated, block.size_bytes, data))
+
+
+def _uncopied(values: Iterable[bytes]) -> pa.ChunkedArray:
+    """An array of large values that holds these very objects."""
+    sizes = ((np.array([0, len(value)], np.int32), value) for value in values)
+    chunks = [
+        pa.BinaryArray.from_buffers(pa.binary(), 1, [None, pa.py_buffer(offsets), pa.py_buffer(value)])
+        for offsets, value in sizes
+    ]
+    return pa.chunked_array(chunks, pa.binary())
 
 
 def _pcm_rate(size: int, audio_ms: float | None) -> int | None:

@@ -141,7 +141,7 @@ def _events_columns(events: list[RecordedEvent]) -> Iterable[Any]:
 def _run_columns(run: AppendRun) -> Iterable[Any]:
     count = len(run)
     own = {
-        "position": range(run.position, run.position + count),
+        "position": run.positions,
         "recorded_at": run.recorded_at_ns,
         "monotonic_ns": run.monotonic_ns,
         "event_id": _strings(run.event_ids, count) if run.event_ids else None,
@@ -150,7 +150,7 @@ def _run_columns(run: AppendRun) -> Iterable[Any]:
     }
     for name, kind in zip(EVENTS.names, EVENTS.types, strict=True):
         value = own[name] if name in own else getattr(run.pattern, name)
-        yield value if isinstance(value, list | range | pa.Array) else pa.repeat(pa.scalar(value, kind), count)
+        yield value if isinstance(value, list | pa.Array) else pa.repeat(pa.scalar(value, kind), count)
 
 
 def _strings(texts: bytes, count: int) -> pa.Array:
@@ -182,7 +182,7 @@ def _part_rows(event: RecordedEvent, places: Places) -> Iterator[tuple[object, .
 def _run_parts_columns(run: AppendRun, places: Places) -> Iterable[Any]:
     count, part = len(run), run.pattern.parts[0]
     blocks, offsets = places.place_run(run)
-    head = run.pattern.session_id, range(run.position, run.position + count), part.part_no, part.json_offset, part.kind
+    head = run.pattern.session_id, run.positions, part.part_no, part.json_offset, part.kind
     values = *head, part.encoding, len(part.data), blocks, offsets, None
     for value, kind in zip(values, PARTS.types, strict=True):
-        yield value if isinstance(value, list | range) else pa.repeat(pa.scalar(value, kind), count)
+        yield value if isinstance(value, list) else pa.repeat(pa.scalar(value, kind), count)

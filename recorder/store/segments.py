@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,13 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recorder.errors import AudioRemovedError
-from recorder.protocol.append_runs import AppendRun
 from recorder.protocol.envelope import Part, RecordedEvent
 from recorder.store import encrypted, keys, layout, lookup, parquet, stored_form, upcast
-from recorder.store.audio_blocks import BlockReader, BlockWriter, Row
+from recorder.store.audio_blocks import BlockReader, Row
 from recorder.store.audio_files import read_blocks
 from recorder.store.parquet import ROW_GROUP, checked_version, group_bytes, reading
-from recorder.store.schema import APPEND_TYPES, AUDIO, EVENTS, FORMAT_VERSION, PARTS, events_table
+from recorder.store.schema import AUDIO, EVENTS, FORMAT_VERSION, PARTS
 from recorder.store.stored_form import STORED_EVENTS
 
 _BATCH: Final = 8_192
@@ -54,96 +52,6 @@ class SegmentFile(msgspec.Struct, frozen=True):
     def key_id(self) -> str:
         """The id of the key that it is encrypted with; "" if it is not."""
         return self.key or ""
-
-
-class SessionTables:
-    """Collects one session's events as Arrow tables, so that the Python objects can go.
-
-    Args:
-        session_id: whose.
-        audio: whether to keep audio; without, `audio()` is not to be asked, and all else is the same.
-
-    Attributes:
-        session_id: whose.
-        first: the first event added, without parts; None before.
-        count: how many events there are.
-        messages: of those, what client and server sent, by direction.
-        parts_bytes: how much their parts hold, audio aside.
-    """
-
-    def __init__(self, session_id: str, *, audio: bool = True) -> None:
-        self.session_id = session_id
-        self.first: RecordedEvent | None = None
-        self.count = 0
-        self.messages: Counter[str] = Counter()
-        self.parts_bytes = 0
-        self._events: list[pa.Table] = []
-        self._parts: list[pa.Table] = []
-        self._blocks = BlockWriter(session_id, keep=audio)
-
-    def add(self, events: Sequence[RecordedEvent | AppendRun], *, parts: bool = True) -> None:
-        """Add events in the order of their positions; `parts=False` leaves their binary values out."""
-        if not events:
-            return
-        if self.first is None:
-            first = events[0]
-            self.first = msgspec.structs.replace(
-                next(first.events()) if isinstance(first, AppendRun) else first, parts=()
-            )
-        for event in events:
-            direction, count = (
-                (event.pattern.direction, len(event)) if isinstance(event, AppendRun) else (event.direction, 1)
-            )
-            self.count += count
-            if direction != "recorder":
-                self.messages[direction] += count
-        self._events.append(events_table(events))
-        if parts:
-            self._parts.append(self._blocks.parts(events))
-            self.parts_bytes += self._parts[-1].nbytes
-
-    def events(self) -> pa.Table:
-        """All events so far, audio appends included: the relation that models see."""
-        if len(self._events) > 1:
-            self._events = [pa.concat_tables(self._events).combine_chunks()]
-        return self._events[0] if self._events else EVENTS.empty_table()
-
-    def parts(self) -> pa.Table:
-        """The parts of all events so far."""
-        return pa.concat_tables(self._parts) if self._parts else PARTS.empty_table()
-
-    def audio(self) -> pa.Table:
-        """The audio of all events so far, in blocks."""
-        return self._blocks.blocks()
-
-    def drop_parts(self) -> None:
-        """Forget the parts; `parts_bytes` still says how much they held."""
-        self._parts.clear()
-
-    def data_sets(self) -> dict[str, pa.Table]:
-        """The tables as they are stored: `events`, `appends`, `parts`, `audio`."""
-        return by_data_set(self.events()) | {"parts": self.parts(), "audio": self.audio()}
-
-
-def by_data_set(events: pa.Table) -> dict[str, pa.Table]:
-    """Events as they are stored: `events` and `appends`."""
-    is_append = pc.fill_null(pc.is_in(events["type"], value_set=pa.array(sorted(APPEND_TYPES))), fill_value=False)
-    return {"events": events.filter(pc.invert(is_append)), "appends": events.filter(is_append)}
-
-
-def collect(session_id: str, events: Iterable[RecordedEvent | AppendRun]) -> SessionTables:
-    """A session's events as tables, in batches, so that memory holds their bytes once."""
-    tables = SessionTables(session_id)
-    batch: list[RecordedEvent | AppendRun] = []
-    count = 0
-    for event in events:
-        batch.append(event)
-        count += len(event) if isinstance(event, AppendRun) else 1
-        if count >= _BATCH:
-            tables.add(batch)
-            batch, count = [], 0
-    tables.add(batch)
-    return tables
 
 
 def concat(tables: Iterable[pa.Table]) -> pa.Table:
@@ -351,7 +259,7 @@ def read_audio(
 def recorded_events(
     events: pa.Table, parts: pa.Table, audio: Iterable[Row] = (), *, whole: bool = False
 ) -> Iterator[RecordedEvent]:
-    """The events that rows were made from: the inverse of `SessionTables`.
+    """The events that rows were made from: the inverse of `session_tables.SessionTables`.
 
     An event whose audio was removed from the store comes without it, and as redacted.
 

@@ -20,7 +20,7 @@ from recorder.pipeline.commit import write_segments
 from recorder.pipeline.decoding import decode_journal
 from recorder.pipeline.seal import seal_all, seal_journal
 from recorder.protocol.envelope import RecordedEvent, RecordKind
-from recorder.store import layout, manifests, segments
+from recorder.store import layout, manifests, segments, session_tables
 from recorder.store.journal import list_journals
 from recorder.store.manifests import Manifest
 from recorder.store.schema import events_table
@@ -254,7 +254,7 @@ def test_a_newer_journal_stays_where_it_is(data_dir: Path) -> None:
 
 
 def test_an_opening_that_damage_took_is_dated_by_the_id(data_dir: Path, new_journal: Callable[..., Any]) -> None:
-    tables = segments.SessionTables("019c1410-7c00-7000-8000-000000000001")
+    tables = session_tables.SessionTables("019c1410-7c00-7000-8000-000000000001")
     tables.add([RecordedEvent(tables.session_id, 0, "recorder", None, None, "recorder.gap")])
 
     assert commit.opened_at_ns(tables) == 0x019C14107C00 * 1_000_000

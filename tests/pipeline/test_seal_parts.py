@@ -212,7 +212,7 @@ def shown(data_dir: Path, session_id: str) -> list[int]:
     positions = segments.read_events(data_dir, files)["position"].to_pylist() if files else []
     decoder = JournalDecoder(resume_of(parts[-1] if parts else None))
     left = [journal for journal in journals if journal.part >= len(parts)]
-    return positions + [event.position for event in one_by_one(decoder.read_all(left))]
+    return positions + [event.position for batch in decoder.read_all(left) for event in one_by_one(batch)]
 
 
 def test_a_part_that_cannot_be_sealed_is_set_aside_and_those_after_it_follow(

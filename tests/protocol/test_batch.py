@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 
 import pybase64
@@ -89,9 +90,13 @@ def chunks(rng: random.Random, template: str, size: int) -> list[Record]:  # noq
             return [plain]
 
 
-def in_batches(records: Sequence[Record], size: int) -> list[RecordedEvent | AppendRun]:
+def in_batches(records: Sequence[Record], size: int) -> list[list[RecordedEvent | AppendRun]]:
     decoder = BatchDecoder(SessionDecoder())
-    return [item for at in range(0, len(records), size) for item in decoder.feed(records[at : at + size])]
+    return [decoder.feed(records[at : at + size]) for at in range(0, len(records), size)]
+
+
+def every(batches: Sequence[list[RecordedEvent | AppendRun]]) -> list[RecordedEvent]:
+    return [event for batch in batches for event in one_by_one(batch)]
 
 
 def singly(records: Sequence[Record]) -> list[RecordedEvent]:
@@ -114,7 +119,7 @@ def test_batches_give_what_single_records_give(
     while len(records) < 150:
         records += chunks(rng, TEMPLATES[template], size)
 
-    assert list(one_by_one(in_batches(records, batch))) == singly(records)
+    assert every(in_batches(records, batch)) == singly(records)
 
 
 @pytest.mark.parametrize("template", ["plain", "with an id", "id last, spaces", "other ids"])
@@ -124,10 +129,10 @@ def test_like_appends_come_in_one_run(template: str, size: int) -> None:
     records = opened()
     records += [Record(3, at, wire(append(rng, TEMPLATES[template], size))) for at in range(100)]
 
-    items = in_batches(records, 1_000)
+    (items,) = in_batches(records, 1_000)
 
     assert [len(item) for item in items if isinstance(item, AppendRun)] == [70]  # 32 records showed what they look like
-    assert list(one_by_one(items)) == singly(records)
+    assert one_by_one(items) == singly(records)
 
 
 @pytest.mark.parametrize("template", sorted(TEMPLATES))
@@ -135,7 +140,7 @@ def test_every_template_is_read_right(template: str) -> None:
     rng = random.Random(1)
     records = opened() + [Record(3, at, wire(append(rng, TEMPLATES[template], 30))) for at in range(60)]
 
-    assert list(one_by_one(in_batches(records, 50))) == singly(records)
+    assert every(in_batches(records, 50)) == singly(records)
 
 
 def test_one_chunk_whose_audio_is_no_base64_costs_the_others_nothing() -> None:
@@ -144,7 +149,7 @@ def test_one_chunk_whose_audio_is_no_base64_costs_the_others_nothing() -> None:
     texts[70] = texts[70].replace(b'"audio":"', b'"audio":"*')[:-3] + b'"}'
     records = opened() + [Record(3, at, wire(text)) for at, text in enumerate(texts)]
 
-    assert list(one_by_one(in_batches(records, 1_000))) == singly(records)
+    assert every(in_batches(records, 1_000)) == singly(records)
 
 
 def test_a_run_survives_a_change_of_the_audio_format_as_two() -> None:
@@ -153,9 +158,26 @@ def test_a_run_survives_a_change_of_the_audio_format_as_two() -> None:
     update = b'{"type":"session.updated","session":{"audio":{"input":{"format":{"type":"audio/pcm","rate":16000}}}}}'
     records.insert(70, Record(RecordKind.SERVER_BYTES, 0, wire(update, mask=False)))
 
-    runs = [item for item in in_batches(records, 1_000) if isinstance(item, AppendRun)]
+    (items,) = in_batches(records, 1_000)
+    runs = [item for item in items if isinstance(item, AppendRun)]
 
     assert [(len(run), run.audio_ms) for run in runs] == [(38, 2.0), (32, 3.0)]
+
+
+def test_a_run_goes_on_while_the_server_speaks() -> None:
+    rng = random.Random(1)
+    records = opened()
+    for at in range(100):
+        delta = append(rng, '{"type":"response.output_audio.delta","delta":"AUDIO","response_id":"r"}', 96)
+        records.append(Record(3, at, wire(append(rng, TEMPLATES["with an id"], 96))))
+        records.append(Record(RecordKind.SERVER_BYTES, at, wire(delta, mask=False)))
+
+    (items,) = in_batches(records, 1_000)
+    runs = [item for item in items if isinstance(item, AppendRun)]
+
+    assert [len(run) for run in runs] == [85]  # of each side, 15 are among the 32 records that show what they look like
+    assert {after - before for before, after in pairwise(runs[0].positions)} == {2}
+    assert one_by_one(items) == singly(records)
 
 
 HEAD: Final = '"type":"input_audio_buffer.append"'
@@ -187,7 +209,7 @@ def test_what_only_looks_alike_is_told_apart(usual: str, odd: str) -> None:
     records = opened() + [Record(3, at, wire(text)) for at, text in enumerate(texts)]
 
     assert len(usual.encode()) == len(odd.encode())
-    assert list(one_by_one(in_batches(records, 50))) == singly(records)
+    assert every(in_batches(records, 50)) == singly(records)
 
 
 def test_batches_are_bounded_in_number_and_bytes() -> None:

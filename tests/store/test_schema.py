@@ -49,7 +49,8 @@ def run_of_appends(count: int, size: int, *, event_ids: bool, timed: bool) -> Ap
     )  # fmt: skip
     ids = b"".join(b"e%d" % (row % 10) for row in range(count)) if event_ids else b""
     times = list(range(7, 7 + count))
-    return AppendRun(pattern, 20, times if timed else None, times, ids, 13, bytes(range(size)) * count, 0.5)
+    positions = [*range(20, 20 + 2 * count, 2)]
+    return AppendRun(pattern, positions, times if timed else None, times, ids, 13, bytes(range(size)) * count, 0.5)
 
 
 @pytest.mark.parametrize(("event_ids", "timed"), [(True, True), (False, False)])

@@ -10,7 +10,7 @@ import pytest
 
 from recorder.errors import AudioRemovedError, NewerFormatError, StoreError
 from recorder.protocol.envelope import Part, RecordedEvent
-from recorder.store import audio_blocks, layout, parquet, schema, segments
+from recorder.store import audio_blocks, layout, parquet, schema, segments, session_tables
 
 SESSION = "0197f1a2-0000-7000-8000-000000000001"
 OTHER = "0197f1a2-0000-7000-8000-000000000002"
@@ -33,7 +33,7 @@ def append(position: int, data: bytes = b"\x01\x02") -> RecordedEvent:
 
 def write(data_dir: Path, *events: RecordedEvent) -> tuple[segments.SegmentFile, ...]:
     layout.create(data_dir)
-    return segments.write(data_dir, DATE, SESSION, segments.collect(SESSION, events).data_sets())
+    return segments.write(data_dir, DATE, SESSION, session_tables.collect(SESSION, events).data_sets())
 
 
 def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_several_files_of_a_data_set_are_read_as_one(tmp_path: Path) -> None:
     layout.create(tmp_path)
     files: list[segments.SegmentFile] = []
     for part, rows in enumerate([[event(0), append(1)], [append(2)], [event(3), append(4)]]):
-        tables = segments.collect(SESSION, rows).data_sets()
+        tables = session_tables.collect(SESSION, rows).data_sets()
         files += segments.write(tmp_path, DATE, layout.part_name(SESSION, part), tables)
 
     assert segments.read_events(tmp_path, files)["position"].to_pylist() == [0, 1, 2, 3, 4]
@@ -142,7 +142,7 @@ def test_a_session_is_told_from_others_in_the_same_file(tmp_path: Path) -> None:
     mine, other = [event(0), append(1)], [event(0), append(1), event(2)]
     for each in other:
         each.session_id = OTHER
-    tables = [segments.collect(SESSION, mine).data_sets(), segments.collect(OTHER, other).data_sets()]
+    tables = [session_tables.collect(SESSION, mine).data_sets(), session_tables.collect(OTHER, other).data_sets()]
     merged = {name: segments.concat(each[name] for each in tables) for name in tables[0]}
     files = segments.write(tmp_path, DATE, "compact-0123abcd", merged)
 
@@ -239,9 +239,9 @@ def test_split_takes_rows_in_any_order_and_sessions_without_any() -> None:
 
 
 def test_tables_grow_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segments, "_BATCH", 3)
+    monkeypatch.setattr(session_tables, "_BATCH", 3)
 
-    tables = segments.collect(SESSION, (append(n) for n in range(10)))
+    tables = session_tables.collect(SESSION, (append(n) for n in range(10)))
 
     assert tables.count == 10
     assert tables.events()["position"].to_pylist() == list(range(10))

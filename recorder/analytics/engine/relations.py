@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -30,6 +31,7 @@ _ARROW_TYPES = {
 }
 
 
+@cache
 def event_types() -> pa.Table:
     """One row per event name; a name that both sides use stands once."""
     rows = {row.name: row for row in VOCABULARY}.values()
