@@ -25,7 +25,8 @@ from recorder.pipeline.decoding import JournalDecoder
 from recorder.pipeline.seal import seal_all
 from recorder.protocol.envelope import RecordKind
 from recorder.store import layout, segments, session_tables
-from recorder.store.journal import MAGIC, JournalFile, encode_frame, journal_directory, journal_name
+from recorder.store.journal import MAGIC, encode_frame
+from recorder.store.journal_files import JournalFile, journal_directory, journal_name
 
 GOAL_EVENTS_A_SECOND: Final = 90_000
 GOAL_SMALL_SECONDS: Final = 0.100

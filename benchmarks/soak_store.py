@@ -27,7 +27,8 @@ from recorder.pipeline.seal import seal_all
 from recorder.pipeline.sort import Sorter
 from recorder.protocol.envelope import RecordKind
 from recorder.store import layout
-from recorder.store.journal import MAGIC, encode_frame, journal_directory, journal_name, list_journals
+from recorder.store.journal import MAGIC, encode_frame
+from recorder.store.journal_files import journal_directory, journal_name, list_journals
 
 _OPENED_AT_NS: Final = 1_769_860_800_000_000_000
 _MILLISECOND: Final = 1_000_000

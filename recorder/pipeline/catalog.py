@@ -30,7 +30,7 @@ from recorder.pipeline.live import LiveSession, LiveSessions, Unsealed
 from recorder.pipeline.shown import Shown
 from recorder.protocol.envelope import RecordedEvent
 from recorder.store import layout, segments
-from recorder.store.journal import JournalFile, by_session, list_journals
+from recorder.store.journal_files import JournalFile, by_session, list_journals
 from recorder.store.manifests import Manifest, ManifestCache
 from recorder.store.schema import PARTS
 from recorder.store.segments import SegmentFile

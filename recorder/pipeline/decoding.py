@@ -12,7 +12,8 @@ from recorder.protocol.checkpoint import Checkpoint
 from recorder.protocol.decode import SessionDecoder
 from recorder.protocol.envelope import RecordedEvent
 from recorder.store import encrypted
-from recorder.store.journal import JournalFile, JournalTail, read_journal
+from recorder.store.journal import JournalTail, read_journal
+from recorder.store.journal_files import JournalFile
 from recorder.store.manifests import Manifest
 
 

@@ -14,7 +14,7 @@ from recorder.errors import EncryptionKeyError, ImportFormatError, StoreError, U
 from recorder.formats.recordings import SUFFIXES, Recording, open_recordings
 from recorder.pipeline.commit import write_segments
 from recorder.store import layout
-from recorder.store.journal import list_journals
+from recorder.store.journal_files import list_journals
 from recorder.store.manifests import ManifestCache
 
 log = logging.getLogger(__name__)

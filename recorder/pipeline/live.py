@@ -29,7 +29,7 @@ from recorder.protocol.append_runs import AppendRun
 from recorder.protocol.batch import one_by_one
 from recorder.protocol.envelope import RecordedEvent
 from recorder.store import segments
-from recorder.store.journal import JournalFile
+from recorder.store.journal_files import JournalFile
 from recorder.store.manifests import Manifest
 from recorder.store.schema import EVENTS, PARTS
 from recorder.store.segments import SegmentFile

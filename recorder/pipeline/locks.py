@@ -10,7 +10,7 @@ from typing import Final
 
 from recorder.errors import StoreError
 from recorder.store import layout
-from recorder.store.journal import journal_directory
+from recorder.store.journal_files import journal_directory
 from recorder.store.ring import ring_directory
 from recorder.store.spool import spool_directory
 

@@ -16,7 +16,7 @@ from recorder import __version__
 from recorder.errors import SessionRunningError
 from recorder.pipeline.replace import Change, changed, commit, listed, new_name, sweep
 from recorder.store import layout
-from recorder.store.journal import JournalFile, by_session, list_journals
+from recorder.store.journal_files import JournalFile, by_session, list_journals
 from recorder.store.manifests import Manifest, ManifestCache
 from recorder.store.schema import FORMAT_VERSION
 

@@ -25,7 +25,7 @@ from recorder.pipeline.commit import opened_at_ns
 from recorder.pipeline.rebuild import with_new_rows
 from recorder.pipeline.verify import Problem, damaged_files, find_orphans, session_problem, verify
 from recorder.store import encrypted, layout, manifests, segments, session_tables
-from recorder.store.journal import list_journals
+from recorder.store.journal_files import list_journals
 from recorder.store.manifests import Manifest
 from recorder.store.schema import FORMAT_VERSION
 from recorder.store.segments import SegmentFile

@@ -27,7 +27,8 @@ from recorder.pipeline.commit import JOURNALS, Closing, Part, commit, commit_par
 from recorder.pipeline.decoding import JournalDecoder, resume_of
 from recorder.protocol import checkpoint
 from recorder.store import layout, manifests, session_tables
-from recorder.store.journal import CLOSED, RUNNING, JournalFile, by_session, finished, journal_name, list_journals
+from recorder.store.journal import finished
+from recorder.store.journal_files import CLOSED, RUNNING, JournalFile, by_session, journal_name, list_journals
 from recorder.store.manifests import Manifest
 from recorder.store.session_tables import SessionTables
 

@@ -21,18 +21,8 @@ import msgspec
 from recorder.errors import StoreError
 from recorder.protocol.envelope import RecordKind, gap_facts
 from recorder.store.counters import JOURNAL_BYTES, JOURNAL_RECORDS, UNSORTED, Counters
-from recorder.store.journal import (
-    Buffer,
-    JournalFile,
-    JournalWriter,
-    by_session,
-    encode_frame,
-    frame_header,
-    holds_frames,
-    journal_directory,
-    list_journals,
-    read_journal,
-)
+from recorder.store.journal import Buffer, JournalWriter, encode_frame, frame_header, holds_frames, read_journal
+from recorder.store.journal_files import JournalFile, by_session, journal_directory, list_journals
 from recorder.store.layout import sync_directory
 from recorder.store.ring import SUFFIX
 from recorder.store.ring_reader import RingRecord, parse

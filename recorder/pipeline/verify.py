@@ -29,7 +29,8 @@ from recorder.errors import (
 from recorder.pipeline.locks import is_recorded
 from recorder.pipeline.prune import AUDIO_REMOVED
 from recorder.store import beside, layout, manifests, segments
-from recorder.store.journal import RUNNING, JournalTail, by_session, finished, journal_directory, list_journals
+from recorder.store.journal import JournalTail, finished
+from recorder.store.journal_files import RUNNING, by_session, journal_directory, list_journals
 from recorder.store.manifests import Manifest
 from recorder.store.spool import SpoolTail, list_spools, spool_directory
 from recorder.store.workspace import remote_of

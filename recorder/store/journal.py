@@ -1,9 +1,9 @@
 """Journals: append-only files, one session in each, the truth until its segment is sealed.
 
-The recorder process is the only writer. A file starts with an 8-byte magic; then come frames of a 32-byte header
+The sorter is the only writer. A file starts with an 8-byte magic; then come frames of a 32-byte header
 (CRC-32 of all that follows it, data length, ring position, time, kind) and data. The ring position orders the
-frames and makes writing idempotent: a record that is drained twice, because its writer died between the write
-and the release of the ring, is read once.
+frames and makes writing idempotent: a record that is written twice, because a process died before it could let go of
+it, is read once.
 
 A session begins in `<session>.journal`. A long one goes on in `<session>.00001.journal` and so on: once the next part
 is there and holds a frame, nothing more is written to the one before, and the sealer may have it. Each part begins
@@ -14,26 +14,23 @@ renamed `….closed.journal`.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import re
 import struct
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from isal.isal_zlib import crc32
 
 from recorder.errors import NewerFormatError, StoreError
 from recorder.protocol.envelope import Record, RecordKind, gap_facts
+from recorder.store.journal_files import JournalFile, journal_directory, journal_name
+from recorder.store.syncing import begin_sync
 
 MAGIC: Final = b"RTJRNL\x00\x01"
 Buffer = bytes | memoryview
 
-RUNNING: Final = ".journal"
-CLOSED: Final = ".closed.journal"
-_NAME: Final = re.compile(r"(?P<session>[^.].*?)(?:\.(?P<part>\d{5,}))?(?P<closed>\.closed)?\.journal")
 
 _FRAME = struct.Struct("<IIQQQ")  # crc, data length, ring position, monotonic ns, kind
 _HEADER: Final = _FRAME.size
@@ -41,59 +38,7 @@ _CRC = struct.Struct("<I")
 _TAIL = struct.Struct("<IQQQ")  # what the CRC covers of the header
 _READ: Final = 1 << 18  # what is read at once stays in the processor's cache until it is decoded
 _BATCH_BYTES: Final = 1 << 19
-_SYNC_FILE_RANGE_WRITE: Final = 2
-_sync_file_range = ctypes.CDLL(None).sync_file_range  # Linux's own
-_sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 _MAX_DATA: Final = 1 << 26  # no record is larger: chunks are socket reads, facts are bounded by the header limit
-
-
-class JournalFile(NamedTuple):
-    """A journal on disk: a session's, or a part of it.
-
-    Attributes:
-        session_id: whose, by the file's name.
-        path: where.
-        closed: whether the session has ended; of an earlier part, False.
-        part: its number, from 0.
-    """
-
-    session_id: str
-    path: Path
-    closed: bool
-    part: int = 0
-
-
-def journal_directory(data_dir: Path) -> Path:
-    """Where a store's journals lie."""
-    return data_dir / "journal"
-
-
-def journal_name(session_id: str, part: int, *, closed: bool = False) -> str:
-    """The name of a part's file."""
-    return session_id + (f".{part:05d}" if part else "") + (CLOSED if closed else RUNNING)
-
-
-def list_journals(data_dir: Path) -> list[JournalFile]:
-    """A store's journals by session id and part; a part that is there in both states counts as closed."""
-    found: dict[tuple[str, int], JournalFile] = {}
-    try:
-        paths = list(journal_directory(data_dir).iterdir())
-    except FileNotFoundError:
-        return []
-    for path in sorted(paths, key=lambda path: path.name.endswith(CLOSED)):
-        name = _NAME.fullmatch(path.name)
-        if name is not None:
-            session_id, part = name["session"], int(name["part"] or 0)
-            found[session_id, part] = JournalFile(session_id, path, name["closed"] is not None, part)
-    return [found[key] for key in sorted(found)]
-
-
-def by_session(journals: Iterable[JournalFile]) -> dict[str, list[JournalFile]]:
-    """Each session's journals, in the order of their parts."""
-    found: dict[str, list[JournalFile]] = {}
-    for journal in journals:
-        found.setdefault(journal.session_id, []).append(journal)
-    return found
 
 
 def holds_frames(path: Path) -> bool:
@@ -207,12 +152,8 @@ class JournalWriter:
         return self.size > self._facts_end
 
     def begin_sync(self) -> None:
-        """Have the disk begin with what `sync` waits for.
-
-        Of many journals that begin before the first of them is synced, all are in one commit of the file system:
-        that halves the processor time of a sync.
-        """
-        _sync_file_range(self._fd, 0, 0, _SYNC_FILE_RANGE_WRITE)  # what goes wrong, `sync` will meet again
+        """Have the disk begin with what `sync` waits for."""
+        begin_sync(self._fd)
 
     def sync(self) -> None:
         """Force what was written to the disk."""

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from recorder.errors import StoreError
-from recorder.store.journal import journal_directory
+from recorder.store.journal_files import journal_directory
 from recorder.store.spool import spool_directory
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")

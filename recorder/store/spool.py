@@ -9,7 +9,6 @@ one before, and once all of it is in the journals, and they are on the disk, it 
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import struct
@@ -21,6 +20,7 @@ from typing import Final, NamedTuple
 from isal.isal_zlib import crc32
 
 from recorder.errors import NewerFormatError, StoreError
+from recorder.store.syncing import begin_sync
 
 MAGIC: Final = b"RTSPOOL\x01"
 SUFFIX: Final = ".spool"
@@ -32,9 +32,6 @@ _HEADER: Final = _BLOCK.size
 _CRC_BEGINS: Final = _HEADER - _COVERED.size
 _STEP_BYTES: Final = 1 << 17
 _MAX_BLOCK: Final = 1 << 30
-_SYNC_FILE_RANGE_WRITE: Final = 2
-_sync_file_range = ctypes.CDLL(None).sync_file_range  # Linux's own
-_sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 
 
 def spool_directory(data_dir: Path) -> Path:
@@ -135,7 +132,7 @@ class SpoolWriter:
 
     def begin_sync(self) -> None:
         """Have the disk begin with what `sync` waits for."""
-        _sync_file_range(self._fd, 0, 0, _SYNC_FILE_RANGE_WRITE)  # what goes wrong, `sync` will meet again
+        begin_sync(self._fd)
 
     def sync(self) -> None:
         """Force what was written to the disk."""

@@ -15,7 +15,8 @@ from recorder.errors import NoAudioError, SessionNotFoundError, StoreError, Usag
 from recorder.pipeline.locks import RecorderLock, ring_of
 from recorder.protocol.envelope import RecordKind
 from recorder.store import layout
-from recorder.store.journal import JournalWriter, encode_frame, list_journals
+from recorder.store.journal import JournalWriter, encode_frame
+from recorder.store.journal_files import list_journals
 
 SESSION = "019c1410-7c00-7000-8000-000000000001"
 LINES = [

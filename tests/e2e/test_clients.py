@@ -21,7 +21,7 @@ from recorder.simulator.client import ClientLog
 from recorder.simulator.script import load_script
 from recorder.simulator.sdk_caller import call
 from recorder.simulator.truth import Truth
-from recorder.store.journal import list_journals
+from recorder.store.journal_files import list_journals
 from tests.e2e.conftest import RecorderProcess, eventually
 from tests.e2e.installs import CLIENTS, INSTALL_SECONDS, cached, execute, python_with
 

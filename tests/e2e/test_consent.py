@@ -29,7 +29,7 @@ from recorder.simulator.client import ClientLog, play
 from recorder.simulator.server import Simulator
 from recorder.simulator.truth import Truth
 from recorder.store.audio_blocks import BlockReader
-from recorder.store.journal import list_journals
+from recorder.store.journal_files import list_journals
 from recorder.store.segments import rows as rows_of
 from tests.e2e.conftest import COMMAND
 

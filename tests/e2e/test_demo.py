@@ -19,7 +19,7 @@ from recorder.cli import demo_checks
 from recorder.cli.main import app
 from recorder.errors import DemoError, UsageError
 from recorder.pipeline.catalog import Catalog
-from recorder.store.journal import list_journals
+from recorder.store.journal_files import list_journals
 
 COMMAND = [sys.executable, "-c", "from recorder.cli.main import main; main()", "demo"]
 PATIENCE = 120

@@ -13,7 +13,8 @@ import pytest
 from recorder.pipeline.catalog import Catalog
 from recorder.pipeline.recover import recover
 from recorder.protocol.envelope import RecordKind
-from recorder.store.journal import list_journals, read_journal
+from recorder.store.journal import read_journal
+from recorder.store.journal_files import list_journals
 from tests.e2e.conftest import RecorderProcess, eventually
 from tests.proxy.conftest import ACCEPT, UPGRADE, read_head
 

@@ -15,7 +15,7 @@ import pytest
 from recorder.cli.proxy_run import shares
 from recorder.pipeline.catalog import Catalog
 from recorder.proxy.supervisor import listen
-from recorder.store.journal import list_journals
+from recorder.store.journal_files import list_journals
 from tests.e2e.conftest import COMMAND, PATIENCE, RecorderProcess, eventually
 from tests.proxy.conftest import ACCEPT, UPGRADE, read_exactly, read_head, read_to_end
 

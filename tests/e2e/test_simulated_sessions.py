@@ -21,7 +21,7 @@ from recorder.simulator.client import ClientLog, Message, play
 from recorder.simulator.script import packaged_names
 from recorder.simulator.server import Simulator
 from recorder.simulator.truth import ResponseTruth, Truth
-from recorder.store.journal import list_journals
+from recorder.store.journal_files import list_journals
 from tests.e2e.agreement import compare, fold
 
 SPEEDS: Final = (1.0, 4.0)

@@ -12,7 +12,8 @@ from websockets.frames import Frame, Opcode
 
 from recorder.protocol.envelope import RecordKind
 from recorder.store import layout
-from recorder.store.journal import JournalFile, JournalWriter, encode_frame, journal_name
+from recorder.store.journal import JournalWriter, encode_frame
+from recorder.store.journal_files import JournalFile, journal_name
 from tests.pipeline.buckets import azurite, network, opened, provider, seaweed, url  # noqa: F401 - fixtures
 
 OPENED_AT_NS = 1_769_860_800_000_000_000

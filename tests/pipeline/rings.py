@@ -8,11 +8,8 @@ from recorder.pipeline.drain import Drain
 from recorder.pipeline.sort import Sorter
 from recorder.protocol.envelope import RecordKind
 from recorder.store import layout
-from recorder.store.journal import (
-    JournalFile,
-    list_journals,
-    read_journal,
-)
+from recorder.store.journal import read_journal
+from recorder.store.journal_files import JournalFile, list_journals
 from recorder.store.ring import RingWriter
 
 

@@ -21,7 +21,7 @@ from recorder.pipeline.catalog import Catalog
 from recorder.pipeline.decoding import decode_journal
 from recorder.pipeline.seal import seal_all, seal_journal
 from recorder.store import layout, schema
-from recorder.store.journal import list_journals
+from recorder.store.journal_files import list_journals
 from recorder.store.manifests import ManifestCache
 
 COUNTS = "SELECT session_id, count(*) AS n FROM events GROUP BY session_id ORDER BY session_id"

@@ -10,9 +10,7 @@ from recorder.errors import StoreError
 from recorder.pipeline.locks import RecorderLock, ring_of
 from recorder.pipeline.recover import recover
 from recorder.protocol.envelope import RecordKind
-from recorder.store.journal import (
-    read_journal,
-)
+from recorder.store.journal import read_journal
 from recorder.store.ring import ring_directory
 from recorder.store.spool import list_spools
 from tests.pipeline.rings import Store

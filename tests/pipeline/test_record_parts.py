@@ -9,13 +9,8 @@ from typing import Any
 import pytest
 
 from recorder.protocol.envelope import RecordKind
-from recorder.store.journal import (
-    JournalTail,
-    JournalWriter,
-    finished,
-    list_journals,
-    read_journal,
-)
+from recorder.store.journal import JournalTail, JournalWriter, finished, read_journal
+from recorder.store.journal_files import list_journals
 from tests.pipeline.crashing import CrashError, crash_at
 from tests.pipeline.rings import Recording, Store
 

@@ -21,7 +21,7 @@ from recorder.pipeline.decoding import decode_journal
 from recorder.pipeline.seal import seal_all, seal_journal
 from recorder.protocol.envelope import RecordedEvent, RecordKind
 from recorder.store import layout, manifests, segments, session_tables
-from recorder.store.journal import list_journals
+from recorder.store.journal_files import list_journals
 from recorder.store.manifests import Manifest
 from recorder.store.schema import events_table
 from tests.pipeline.crashing import CrashError, crash_at

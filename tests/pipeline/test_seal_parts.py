@@ -23,7 +23,8 @@ from recorder.pipeline.seal import seal_all, seal_journal
 from recorder.protocol.batch import one_by_one
 from recorder.protocol.envelope import RecordedEvent, RecordKind
 from recorder.store import layout, segments
-from recorder.store.journal import JournalWriter, by_session, encode_frame, list_journals, read_journal
+from recorder.store.journal import JournalWriter, encode_frame, read_journal
+from recorder.store.journal_files import by_session, list_journals
 from recorder.store.manifests import Manifest, ManifestCache
 from recorder.store.schema import events_table
 from tests.drawing import examples

@@ -14,7 +14,7 @@ from recorder.pipeline.catalog import Catalog
 from recorder.pipeline.seal import seal_all
 from recorder.protocol.envelope import RecordedEvent
 from recorder.store import manifests
-from recorder.store.journal import list_journals
+from recorder.store.journal_files import list_journals
 from recorder.store.manifests import ManifestCache
 from tests.pipeline.conftest import Journal
 from tests.pipeline.test_seal_parts import cache_of, running

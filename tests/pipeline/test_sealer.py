@@ -15,7 +15,7 @@ from recorder.pipeline.parent import ORDERLY
 from recorder.pipeline.sealer import Sealer
 from recorder.store import segments
 from recorder.store.counters import ERROR, EVENTS, SEALED, UNSEALED, Counters
-from recorder.store.journal import list_journals
+from recorder.store.journal_files import list_journals
 from recorder.store.manifests import ManifestCache
 from tests.pipeline.conftest import Journal
 

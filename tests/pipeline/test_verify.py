@@ -20,7 +20,8 @@ from recorder.pipeline.repair import repair
 from recorder.pipeline.seal import quarantine_journal, seal_all
 from recorder.pipeline.verify import Problem, verify
 from recorder.store import keys, layout
-from recorder.store.journal import by_session, encode_frame, list_journals, read_journal
+from recorder.store.journal import encode_frame, read_journal
+from recorder.store.journal_files import by_session, list_journals
 from tests.drawing import examples
 from tests.pipeline.conftest import Journal
 

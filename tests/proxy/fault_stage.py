@@ -22,7 +22,8 @@ from recorder.proxy.session import Session
 from recorder.proxy.splice import Splice
 from recorder.proxy.worker import Worker
 from recorder.store.counters import Counters
-from recorder.store.journal import list_journals, read_journal
+from recorder.store.journal import read_journal
+from recorder.store.journal_files import list_journals
 from tests.proxy.conftest import ACCEPT, PATIENCE, UPGRADE, RunningWorker, read_exactly, read_head, take
 
 REFUSAL: Final = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 100\r\n\r\n"

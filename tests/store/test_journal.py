@@ -9,18 +9,8 @@ from hypothesis import strategies as st
 
 from recorder.errors import NewerFormatError, StoreError
 from recorder.protocol.envelope import Record, RecordKind
-from recorder.store.journal import (
-    MAGIC,
-    JournalTail,
-    JournalWriter,
-    by_session,
-    encode_frame,
-    finished,
-    journal_directory,
-    journal_name,
-    list_journals,
-    read_journal,
-)
+from recorder.store.journal import MAGIC, JournalTail, JournalWriter, encode_frame, finished, read_journal
+from recorder.store.journal_files import by_session, journal_directory, journal_name, list_journals
 
 RECORDS = [Record(RecordKind.CLIENT_BYTES, 1000 + n, bytes([n]) * (n * 7)) for n in range(12)]
 
