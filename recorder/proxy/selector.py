@@ -21,6 +21,8 @@ WRITE = select.EPOLLOUT
 
 Handler = Callable[[int], None]
 
+_AT_ONCE = 64  # of more, the list that the kernel fills would be too large for malloc's fast lane
+
 
 class _Handlers(dict[int, Handler]):
     """What is called for a descriptor. For one that was forgotten while its event was on the way, nothing."""
@@ -84,7 +86,7 @@ class SpliceSelector(selectors.BaseSelector):
         wait = 0 if at_once else -1
         while True:
             before_wait()
-            for fd, mask in poll(wait, 512):
+            for fd, mask in poll(wait, _AT_ONCE):
                 handlers[fd](mask)
             if self._interrupted or at_once:
                 self._interrupted = False
