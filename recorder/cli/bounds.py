@@ -21,6 +21,10 @@ DEFAULT_MB: Final = 2_048
 LAST_RESORT_SECONDS: Final = 45.0
 """A query is interrupted after 30 s; one that cannot be ends with its process."""
 
+_TOO_MUCH: Final = "the query needs more memory than queries may take"
+_HINT: Final = "Read fewer columns or rows, or raise --memory-mb."
+_PRINTED: Final = 5
+"""How much more the rows of a data frame take as Python's values and text."""
 _STATUS: Final = Path("/proc/self/status")
 
 
@@ -39,11 +43,25 @@ def memory(megabytes: int) -> Iterator[None]:
             resource.setrlimit(resource.RLIMIT_DATA, (lowest, hard))
         yield
     except MemoryError as error:
-        raise QueryError(
-            "the query needs more memory than queries may take", hint="Read fewer columns or rows."
-        ) from error
+        raise QueryError(_TOO_MUCH, hint=_HINT) from error
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def check_answer(size: int, megabytes: int) -> None:
+    """Refuse to print what would take more memory than that.
+
+    Not left to `memory`: where a data frame's rows are made Python's, polars hangs when it can have no more.
+
+    Args:
+        size: of the data frame, in bytes.
+        megabytes: as `memory` has it.
+
+    Raises:
+        QueryError: it would.
+    """
+    if size * _PRINTED > megabytes << 20:
+        raise QueryError(_TOO_MUCH, hint=_HINT)
 
 
 @contextmanager

@@ -59,10 +59,11 @@ def query(
         raise UsageError("give a query, or --schema", hint='recorder query "SELECT * FROM sessions"')
     text = sys.stdin.read() if sql == "-" else sql
     most = limit + 1 if limit else 2**62
-    with open_catalog(data, prices) as catalog, bounds.memory(memory_mb):
-        with bounds.deadline():
+    with open_catalog(data, prices) as catalog:
+        with bounds.memory(memory_mb), bounds.deadline():
             frame = catalog.query(SCHEMA) if text is None else catalog.query_user(text, max_rows=most)
         shown = frame.head(limit) if limit and not schema else frame
+        bounds.check_answer(shown.estimated_size(), memory_mb)
         if as_json:
             output.print_json(shown.iter_rows(named=True))
         elif as_csv:
