@@ -19,7 +19,8 @@ from websockets.frames import Close, Frame, Opcode
 from recorder.protocol.envelope import RecordKind
 from recorder.protocol.frames import FrameDecoder
 from recorder.proxy.sockets import end_sending, receive, send_all
-from recorder.proxy.splice import Buffer, Splice
+from recorder.proxy.splice import Splice
+from recorder.proxy.streams import Buffer
 from recorder.proxy.tap import Tap, receive_and_tell
 from recorder.store.ring import Receive
 

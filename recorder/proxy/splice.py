@@ -24,10 +24,10 @@ from typing import Final, Literal, Protocol
 
 from recorder.proxy.selector import READ, WRITE, SpliceSelector
 from recorder.proxy.sockets import end_sending, reset_on_close, words_for
+from recorder.proxy.streams import NOT_NOW, Buffer, received_from, sender
 from recorder.store.ring import Receive
 
 Party = Literal["client", "upstream"]
-Buffer = bytes | memoryview
 
 
 class Chunks(Protocol):
@@ -58,10 +58,7 @@ class Filter(Protocol):
 
 log = logging.getLogger(__name__)
 
-_NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _ERROR: Final = select.EPOLLERR
-_TLS_RECORD: Final = 1 << 14  # RFC 8446 section 5.1; no read gives more
-_TLS_BURST: Final = 1 << 17  # of records that are there together, so much is sent on at once
 _RESET_AFTER_ALL: Final = ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
 _RESET_PATIENCE_SECONDS: Final = 5.0
 SAMPLE_EVERY: Final = 64
@@ -79,7 +76,7 @@ class _Lane:
         self.party: Party = party
         self.source = source
         self.sink = sink
-        self.send: Callable[[Buffer], int] = sink.send
+        self.send = sender(sink)
         self.kind = kind
         self.filter = passing
         self.held = b""  # read, tapped, and not yet taken by the sink
@@ -236,7 +233,7 @@ class Splice:
 
     def _receiver(self, lane: _Lane) -> Callable[[], Buffer]:
         """What gives the bytes to forward, recorded; it raises as the socket does, and gives none at its end."""
-        receive, scratch, tap = _received_from(lane.source), self._selector.scratch, self._tap
+        receive, scratch, tap = received_from(lane.source), self._selector.scratch, self._tap
         if lane.filter is None and tap is not None:
             return tap.receiver(lane.kind, receive, scratch)
 
@@ -258,7 +255,7 @@ class Splice:
     def _not_received(self, lane: _Lane, mask: int, error: OSError) -> None:
         if isinstance(error, ssl.SSLZeroReturnError):  # instead of b"" once we have ended our own direction
             self._at_end(lane, mask)
-        elif not isinstance(error, _NOT_NOW):
+        elif not isinstance(error, NOT_NOW):
             self._reset(lane, error)
 
     def _at_end(self, lane: _Lane, mask: int) -> None:
@@ -269,7 +266,7 @@ class Splice:
 
     def _not_sent(self, lane: _Lane, length: int, error: OSError) -> int:
         """How much of a chunk is done with."""
-        if isinstance(error, _NOT_NOW):
+        if isinstance(error, NOT_NOW):
             return 0
         self._sink_failed(lane, error)
         return length
@@ -277,7 +274,7 @@ class Splice:
     def _flush(self, lane: _Lane) -> None:
         try:
             sent = lane.send(lane.held)
-        except _NOT_NOW:
+        except NOT_NOW:
             return
         except OSError as error:
             sent = len(lane.held)
@@ -339,31 +336,6 @@ class Splice:
                 sock.close()
         self._loop.call_soon(self._on_end, self)
         self._selector.interrupt()
-
-
-def _received_from(source: socket.socket) -> Receive:
-    """A socket's `recv_into`; raises as it does."""
-    if not isinstance(source, ssl.SSLSocket):
-        return source.recv_into
-    read = source.read  # what its `recv_into` calls, after some checks
-    failed: list[OSError] = []
-
-    def receive(buffer: memoryview, most: int) -> int:
-        if failed:
-            raise failed[0]
-        length = record = int(read(_TLS_RECORD, buffer))
-        while record == _TLS_RECORD and length + _TLS_RECORD <= min(most, _TLS_BURST):
-            try:
-                record = int(read(_TLS_RECORD, buffer[length:]))
-            except _NOT_NOW:
-                break
-            except OSError as error:  # a socket tells of a reset once only, and what came before it comes first
-                failed.append(error)
-                break
-            length += record
-        return length
-
-    return receive
 
 
 def _filtered(receive: Callable[[], memoryview], passing: Filter) -> Callable[[], bytes]:

@@ -1,0 +1,58 @@
+"""How a splice reads and writes a socket, plain or TLS, tens of thousands of times a second."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any, Final
+
+from recorder.store.ring import Receive
+
+Buffer = bytes | memoryview
+
+NOT_NOW: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+_TLS_RECORD: Final = 1 << 14  # RFC 8446 section 5.1; no read gives more
+_TLS_BURST: Final = 1 << 17  # of records that are there together, so much is sent on at once
+
+
+def _tls_of(sock: ssl.SSLSocket) -> Any:
+    """The TLS connection itself: `read(most, buffer)` and `write(data)` of it are what the socket's own methods call.
+
+    They do so after checks that, at each message, take as long as half of what the proxy does with it.
+    """
+    return sock._sslobj  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public way; the same since Python 3.7
+
+
+def received_from(source: socket.socket) -> Receive:
+    """A socket's `recv_into`; raises as it does."""
+    if not isinstance(source, ssl.SSLSocket):
+        return source.recv_into
+    read = _tls_of(source).read
+    failed: list[OSError] = []
+
+    def receive(buffer: memoryview, most: int) -> int:
+        if failed:
+            raise failed[0]
+        try:
+            length = record = int(read(_TLS_RECORD, buffer))
+        except ssl.SSLEOFError:
+            return 0  # an end without TLS's own, as `SSLSocket.read` has it
+        while record == _TLS_RECORD and length + _TLS_RECORD <= min(most, _TLS_BURST):
+            try:
+                record = int(read(_TLS_RECORD, buffer[length:]))
+            except (*NOT_NOW, ssl.SSLEOFError):
+                break
+            except OSError as error:  # a socket tells of a reset once only, and what came before it comes first
+                failed.append(error)
+                break
+            length += record
+        return length
+
+    return receive
+
+
+def sender(sink: socket.socket) -> Callable[[Buffer], int]:
+    """A socket's `send`; raises as it does."""
+    send: Callable[[Buffer], int] = _tls_of(sink).write if isinstance(sink, ssl.SSLSocket) else sink.send
+    return send
