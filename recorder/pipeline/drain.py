@@ -161,8 +161,8 @@ class Drain:
     def _give_way(self) -> None:
         """Let a worker go first that waits for this processor: it has callers who wait, we have none.
 
-        Left to itself the kernel lets us go on for milliseconds, and to ask it for a low priority could not be taken
-        back: where a ring fills up, we need our share. A worker that took over at each message would not do better
+        Left to itself the kernel lets us go on for milliseconds, and to ask it for a priority so low that it does not
+        could not be taken back: where a ring fills up, we need our share. A worker that took over at each message would not do better
         either: the processor would do nothing but change hands.
         """
         now = time.monotonic()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import gc
 import logging
+import os
 import signal
 import sys
 import threading
@@ -38,6 +39,7 @@ SYNC_SECONDS: Final = 1.0
 DISK_FLOOR_BYTES: Final = 512 << 20
 _POLL_SECONDS: Final = 0.02  # what a ring holds by then is still in the processor's cache
 _LOOK_SECONDS: Final = 0.25  # for new rings, dead workers, the disk
+_NICENESS: Final = 5  # of a processor that is not enough for both, the worker with its callers gets three quarters
 _RETRY_SECONDS: Final = 1.0
 _SAY_AGAIN_SECONDS: Final = 60.0
 
@@ -157,6 +159,7 @@ def main() -> int:
     parser.add_argument("--sync-seconds", type=float, default=SYNC_SECONDS)
     parser.add_argument("--disk-floor-bytes", type=int, default=DISK_FLOOR_BYTES)
     options = vars(parser.parse_args())
+    os.nice(_NICENESS)
     gc.freeze()
     try:
         run(**options, counters=inherited())

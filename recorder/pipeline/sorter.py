@@ -28,7 +28,7 @@ SEAL_SECONDS: Final = 45.0
 _POLL_SECONDS: Final = 0.2
 _RETRY_SECONDS: Final = 1.0
 _SAY_AGAIN_SECONDS: Final = 60.0
-_NICENESS: Final = 5
+_NICENESS: Final = 10
 
 
 def run(
