@@ -162,8 +162,8 @@ class Drain:
         """Let a worker go first that waits for this processor: it has callers who wait, we have none.
 
         Left to itself the kernel lets us go on for milliseconds, and to ask it for a priority so low that it does not
-        could not be taken back: where a ring fills up, we need our share. A worker that took over at each message would not do better
-        either: the processor would do nothing but change hands.
+        could not be taken back: where a ring fills up, we need our share. A worker that took over at each message would
+        not do better either: the processor would do nothing but change hands.
         """
         now = time.monotonic()
         if now - self._began_at >= _STINT_SECONDS and self.fill < _PATIENT_BELOW:
