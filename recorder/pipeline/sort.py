@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from recorder.errors import StoreError
+from recorder.errors import NewerFormatError, StoreError
 from recorder.protocol.envelope import RecordKind, gap_facts
 from recorder.store.counters import JOURNAL_BYTES, JOURNAL_RECORDS, UNSORTED, Counters
 from recorder.store.journal import Buffer, JournalWriter, encode_frame, frame_header, holds_frames, read_journal
@@ -64,6 +64,7 @@ class Sorter:
         self._began_at = 0.0  # the stint
         self._seen: set[str] = set()  # rings whose workers lived in our time
         self._tails: dict[Path, SpoolTail] = {}
+        self._newer: set[Path] = set()  # spools of a newer version
         self._sorted: dict[str, int] = {}  # by ring, up to where in its life
         self._journals: dict[tuple[str, int], JournalWriter] = {}
         self._unsynced: set[JournalWriter] = set()
@@ -123,8 +124,12 @@ class Sorter:
             finished = not is_last or spool.ring not in living
             try:
                 moved += self._sort_spool(spool, finished=finished)
+            except NewerFormatError as error:  # it waits for whoever can read it
+                if spool.path not in self._newer:
+                    log.error("%s", error.message)  # noqa: TRY400 - the words say it all
+                    self._newer.add(spool.path)
             except StoreError as error:
-                log.error("%s", error.message)  # noqa: TRY400 - the words say it all
+                log.error("%s", error.message)  # noqa: TRY400 - likewise
                 spool.path.rename(spool.path.with_suffix(".unreadable"))
             else:
                 done += [spool.path] if finished else []

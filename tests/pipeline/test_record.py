@@ -12,7 +12,7 @@ from recorder.pipeline.recover import recover
 from recorder.protocol.envelope import RecordKind
 from recorder.store.journal import read_journal
 from recorder.store.ring import ring_directory
-from recorder.store.spool import list_spools
+from recorder.store.spool import MAGIC, list_spools, spool_directory
 from tests.pipeline.rings import Store
 
 CLIENT, SERVER = RecordKind.CLIENT_BYTES, RecordKind.SERVER_BYTES
@@ -110,6 +110,43 @@ def test_a_ring_that_is_none_is_set_aside(store: Store) -> None:
     assert store.journals() == [("session-1", False)]
     assert (store.ring_dir / "x.unreadable").exists()
     recorder.close()
+
+
+def test_a_spool_that_is_none_is_set_aside_and_a_newer_one_waits(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    none, newer = (spool_directory(store.data_dir) / f"{name}.00000.spool" for name in ("none", "newer"))
+    none.write_bytes(b"not a spool")
+    newer.write_bytes(MAGIC[:-1] + b"\x7f")
+    store.open(1)
+    recorder = store.recorder()
+    for _ in range(2):
+        recorder.drain()
+    assert store.journals() == [("session-1", False)]
+    assert none.with_suffix(".unreadable").exists()
+    assert newer.exists()
+    assert len(caplog.records) == 2
+    recorder.close()
+
+
+def test_a_damaged_block_of_a_spool_is_a_gap_of_all_that_were_running(store: Store) -> None:
+    recorder = store.recorder()
+    for number in (1, 2):
+        store.open(number)
+    recorder.drain()
+    for word in (b"lost", b"kept"):
+        store.say(1, CLIENT, word * 10)
+        recorder.to_spools.drain()
+    (spool,) = list_spools(store.data_dir)
+    spool.path.write_bytes(spool.path.read_bytes().replace(b"lostlost", b"lostLOST"))
+    store.ring.close()  # nothing more comes: what cannot be read is no block that is still being written
+    recorder.drain()
+    recorder.close()
+    gap = {"direction": "recorder", "bytes": 24 + 64, "reason": "spool damaged"}
+    for number, rest in ((1, [(CLIENT, b"kept" * 10)]), (2, [])):
+        (kind, data), *others = store.said(number)
+        assert (kind, msgspec.json.decode(data)) == (RecordKind.GAP, gap)
+        assert others == rest
 
 
 def test_one_recorder_a_store(store: Store) -> None:
