@@ -23,9 +23,10 @@ from typing import Final
 
 from isal.isal_zlib import crc32
 
-from recorder.errors import NewerFormatError, StoreError
+from recorder.errors import StoreError
 from recorder.protocol.envelope import Record, RecordKind, gap_facts
 from recorder.store.journal_files import JournalFile, journal_directory, journal_name
+from recorder.store.magic import has_begun
 from recorder.store.syncing import begin_sync
 
 MAGIC: Final = b"RTJRNL\x00\x01"
@@ -242,14 +243,8 @@ class JournalTail:
             raise
 
     def _check_magic(self) -> None:
-        magic = os.pread(self._fd, len(MAGIC), 0)
-        if len(magic) < len(MAGIC):
-            return  # just created
-        if magic != MAGIC:
-            if magic[:-1] == MAGIC[:-1]:
-                raise NewerFormatError(str(self.path), magic[-1], MAGIC[-1])
-            raise StoreError(f"{self.path} is not a journal", hint="Move it out of the journal directory.")
-        self.offset = len(MAGIC)
+        if has_begun(self._fd, self.path, MAGIC, "journal"):
+            self.offset = len(MAGIC)
 
     def read(self) -> list[Record]:
         """Records added since the last call. A damaged stretch becomes one GAP record."""

@@ -19,7 +19,8 @@ from typing import Final, NamedTuple
 
 from isal.isal_zlib import crc32
 
-from recorder.errors import NewerFormatError, StoreError
+from recorder.errors import StoreError
+from recorder.store.magic import has_begun
 from recorder.store.syncing import begin_sync
 
 MAGIC: Final = b"RTSPOOL\x01"
@@ -178,14 +179,8 @@ class SpoolTail:
             raise
 
     def _check_magic(self) -> None:
-        magic = os.pread(self._fd, len(MAGIC), 0)
-        if len(magic) < len(MAGIC):
-            return  # just created
-        if magic != MAGIC:
-            if magic[:-1] == MAGIC[:-1]:
-                raise NewerFormatError(str(self.path), magic[-1], MAGIC[-1])
-            raise StoreError(f"{self.path} is not a spool", hint="Move it out of the spool directory.")
-        self.offset = len(MAGIC)
+        if has_begun(self._fd, self.path, MAGIC, "spool"):
+            self.offset = len(MAGIC)
 
     def blocks(self, *, finished: bool) -> Iterator[Block]:
         """The blocks that were added since the last call. A damaged stretch becomes one of position -1.
