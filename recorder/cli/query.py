@@ -63,7 +63,7 @@ def query(
         with bounds.memory(memory_mb), bounds.deadline():
             frame = catalog.query(SCHEMA) if text is None else catalog.query_user(text, max_rows=most)
         shown = frame.head(limit) if limit and not schema else frame
-        bounds.check_answer(shown.estimated_size(), memory_mb)
+        bounds.check_answer(int(shown.estimated_size()), memory_mb)
         if as_json:
             output.print_json(shown.iter_rows(named=True))
         elif as_csv:
