@@ -64,6 +64,8 @@ class Sorter:
         self._began_at = 0.0  # the stint
         self._seen: set[str] = set()  # rings whose workers lived in our time
         self._tails: dict[Path, SpoolTail] = {}
+        self._written: set[int] = set()  # of a block that could not be sorted to its end: whose records are in journals
+        self._failed: tuple[str, int] | None = None  # and which block that was
         self._newer: set[Path] = set()  # spools of a newer version
         self._sorted: dict[str, int] = {}  # by ring, up to where in its life
         self._journals: dict[tuple[str, int], JournalWriter] = {}
@@ -171,10 +173,16 @@ class Sorter:
         for record in parse(block.position, block.data):
             if record.position >= known:
                 by_session.setdefault(record.session_no, []).append(record)
-        self._sorted[ring] = max(known, block.position + len(block.data))
+        if self._failed != (ring, block.position):
+            self._written.clear()
+        self._failed = ring, block.position
         for session_no, records in by_session.items():
-            self._write((ring, session_no), records)
-            self._give_way()
+            if session_no not in self._written:
+                self._write((ring, session_no), records)
+                self._written.add(session_no)
+                self._give_way()
+        self._failed = None
+        self._sorted[ring] = max(known, block.position + len(block.data))
         return sum(map(len, by_session.values()))
 
     def _note_damage(self, ring: str, size: int) -> None:

@@ -198,10 +198,10 @@ class SpoolTail:
                 if not finished or (following := self._next_whole(self.offset + 1, size)) is None:
                     return
                 block = Block(-1, os.pread(self._fd, following - self.offset, self.offset))
-                self.offset = following
             else:
-                self.offset += _HEADER + len(block.data)
+                following = self.offset + _HEADER + len(block.data)
             yield block
+            self.offset = following  # not before whoever asked is done with it: a disk may be full
 
     def _block_at(self, offset: int) -> Block | None:
         """The whole block that begins there, or None."""

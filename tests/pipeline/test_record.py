@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from recorder.errors import StoreError
 from recorder.pipeline.locks import RecorderLock, ring_of
 from recorder.pipeline.recover import recover
 from recorder.protocol.envelope import RecordKind
-from recorder.store.journal import read_journal
+from recorder.store.journal import JournalWriter, read_journal
 from recorder.store.ring import ring_directory
 from recorder.store.spool import MAGIC, list_spools, spool_directory
 from tests.pipeline.rings import Store
@@ -147,6 +148,32 @@ def test_a_damaged_block_of_a_spool_is_a_gap_of_all_that_were_running(store: Sto
         (kind, data), *others = store.said(number)
         assert (kind, msgspec.json.decode(data)) == (RecordKind.GAP, gap)
         assert others == rest
+
+
+def test_a_disk_that_is_full_while_sorting_costs_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = store.recorder()
+    for number in (1, 2, 3):
+        store.open(number)
+        store.say(number, CLIENT, b"said")
+        store.say(number, RecordKind.CLOSED, b"{}")
+    really = JournalWriter.write
+
+    def full(journal: JournalWriter, *pieces: bytes) -> None:
+        if journal.session_id == "session-2":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        really(journal, *pieces)
+
+    monkeypatch.setattr(JournalWriter, "write", full)
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space left"):
+            recorder.drain()
+    monkeypatch.undo()
+    store.ring.close()
+    recorder.drain()
+    recorder.close()
+    assert store.journals() == [(f"session-{number}", True) for number in (1, 2, 3)]
+    assert [store.said(number) for number in (1, 2, 3)] == [[(CLIENT, b"said")]] * 3
+    assert list_spools(store.data_dir) == []
 
 
 def test_one_recorder_a_store(store: Store) -> None:
