@@ -18,7 +18,7 @@ $(READY): requirements-dev.lock pyproject.toml
 	@echo 'Setting up $(VENV): once, a minute or two'
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@RECORDER_COMPILE=0 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 browser:  # Debian's Chromium, where it is missing and may be installed; without it the browser tests are skipped

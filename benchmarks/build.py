@@ -6,6 +6,7 @@ import datetime as dt
 import hashlib
 import ipaddress
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -19,7 +20,10 @@ from cryptography.x509.oid import NameOID
 
 from benchmarks.processes import BenchmarkError, need
 
+_ROOT: Final = Path(__file__).parents[1]
 _SOURCES: Final = Path(__file__).parent / "loadgen"
+_PACKAGES: Final = ("recorder", "api", "dashboards")
+_PACKAGING: Final = ("setup.py", "pyproject.toml", "README.md", "LICENSE")
 _FLAGS: Final = ("-O2", "-Wall", "-Wextra")
 
 
@@ -32,12 +36,14 @@ class Toolbox:
         load: the load side's program.
         certificate: the upstream's certificate, which is its own authority.
         key: its key.
+        recorder: a copy of the recorder's packages, compiled as an installation is.
     """
 
     cache: Path
     load: Path
     certificate: Path
     key: Path
+    recorder: Path
 
 
 def default_cache() -> Path:
@@ -54,7 +60,44 @@ def prepare(cache: Path) -> Toolbox:
     """
     cache.mkdir(parents=True, exist_ok=True)
     certificate, key = _certificate(cache)
-    return Toolbox(cache, _compile(cache), certificate, key)
+    return Toolbox(cache, _compile(cache), certificate, key, compiled_recorder(cache))
+
+
+def compiled_recorder(cache: Path) -> Path:
+    """What `pip install` gives where there is a compiler: a copy of the packages, with the hot path compiled.
+
+    A process that is started in this directory by `python -c` or `python -m` imports them from there.
+
+    Raises:
+        BenchmarkError: it cannot be compiled.
+    """
+    packaging = [_ROOT / name for name in _PACKAGING]
+    sources = [path for package in _PACKAGES for path in (_ROOT / package).rglob("*") if _is_source(path)]
+    digest = hashlib.sha256()
+    for path in sorted([*sources, *packaging]):
+        digest.update(bytes(path.relative_to(_ROOT)) + b"\0" + path.read_bytes())
+    tree = cache / f"recorder-{digest.hexdigest()[:12]}"
+    if tree.exists():
+        return tree
+    partial = tree.with_suffix(f".{os.getpid()}")
+    for package in _PACKAGES:
+        shutil.copytree(_ROOT / package, partial / package, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    for path in packaging:
+        shutil.copy(path, partial)
+    command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
+    environment = {**os.environ, "RECORDER_COMPILE": "1"}
+    done = subprocess.run(command, cwd=partial, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        why = (done.stderr or done.stdout).strip().splitlines()[-1:]
+        shutil.rmtree(partial)
+        raise BenchmarkError(f"the recorder cannot be compiled: {''.join(why)}", hint="apt-get install gcc libc6-dev")
+    shutil.rmtree(partial / "build")
+    partial.rename(tree)
+    return tree
+
+
+def _is_source(path: Path) -> bool:
+    return path.is_file() and path.suffix != ".so" and "__pycache__" not in path.parts
 
 
 def _compile(cache: Path) -> Path:

@@ -102,10 +102,10 @@ def _mitmproxy(scene: Scene) -> list[str]:
 
 
 def _recorder(scene: Scene) -> list[str]:
-    """`recorder proxy`, recording on, synced every second, sealing paused, with a ring for hundreds of sessions."""
+    """`recorder proxy`, compiled, recording on, synced every second, sealing paused, with a ring for many sessions."""
     scheme, ca = ("wss", ["--upstream-ca", str(scene.tools.certificate)]) if scene.tls else ("ws", [])
     return [
-        *(*RECORDER, "proxy", "--listen", f"127.0.0.1:{scene.listen}"),
+        *("env", "-C", str(scene.tools.recorder), *RECORDER, "proxy", "--listen", f"127.0.0.1:{scene.listen}"),
         *("--upstream", f"{scheme}://127.0.0.1:{scene.upstream}", *ca),
         *("--data", str(scene.data), "--ring-mb", "256", "--drain-seconds", "2", *(scene.options or ("--no-seal",))),
     ]

@@ -72,8 +72,9 @@ PIPE_CLOSED: Final = 141
 def _version(asked: bool) -> None:
     if asked:
         from recorder import __version__
+        from recorder.proxy.compiled import is_compiled
 
-        sys.stdout.write(f"recorder {__version__}\n")
+        sys.stdout.write(f"recorder {__version__} ({'compiled' if is_compiled() else 'interpreted'})\n")
         raise typer.Exit
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from recorder import __version__
+from recorder.proxy.compiled import is_compiled
 from recorder.store.counters import ACCEPTING, DISK_LOW, HEARTBEAT, PAGE_METRICS, Counters, Metric
 from recorder.store.exposition import Sample, exposition, number
 from recorder.store.ring_reader import look_at_rings
@@ -25,7 +26,10 @@ _NANO: Final = 1e-9
 
 READY: Final = Metric("recorder_ready", "1 if /readyz says so.", "gauge")
 BUILD: Final = Metric(
-    "recorder_build_info", "Always 1; what runs is in the labels, Python in `python`.", "gauge", "version"
+    "recorder_build_info",
+    "Always 1; what runs is in the labels: Python in `python`, and in `compiled` whether the splice is (1) or not (0).",
+    "gauge",
+    "version",
 )
 STARTED: Final = Metric("recorder_start_time_seconds", "Unix time at which the supervisor was started.", "gauge")
 DISK_FLOOR: Final = Metric("recorder_disk_floor_bytes", "Free space below which nothing is recorded.", "gauge")
@@ -119,7 +123,9 @@ class Metrics:
 
     def _collect(self) -> Iterator[tuple[Metric, Iterable[Sample]]]:
         yield READY, [Sample((), not self.problems())]
-        yield BUILD, [Sample((("version", __version__), ("python", platform.python_version())), 1)]
+        compiled = str(int(is_compiled()))
+        labels = (("version", __version__), ("python", platform.python_version()), ("compiled", compiled))
+        yield BUILD, [Sample(labels, 1)]
         yield STARTED, [Sample((), self._started)]
         for metric in PAGE_METRICS:
             if metric is HEARTBEAT:

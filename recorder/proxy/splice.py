@@ -238,7 +238,8 @@ class Splice:
             return tap.receiver(lane.kind, receive, scratch)
 
         def untapped() -> memoryview:
-            return scratch[: receive(scratch, len(scratch))]
+            length = receive(scratch, len(scratch))
+            return scratch[:length]
 
         if lane.filter is None:
             return untapped

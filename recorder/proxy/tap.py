@@ -20,7 +20,8 @@ def receive_and_tell(
     """What receives bytes into `scratch` and gives them when `chunk` has been told of them."""
 
     def received() -> memoryview:
-        data = scratch[: receive(scratch, len(scratch))]
+        length = receive(scratch, len(scratch))
+        data = scratch[:length]
         if data:
             chunk(kind, data)
         return data

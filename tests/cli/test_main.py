@@ -58,7 +58,7 @@ def test_help_names_every_command_and_imports_nothing_slow() -> None:
 def test_version() -> None:
     result = recorder("--version")
     assert (result.returncode, result.stderr) == (0, "")
-    assert re.fullmatch(r"recorder \d+\.\d+\.\d+\n", result.stdout)
+    assert re.fullmatch(r"recorder \d+\.\d+\.\d+ \((compiled|interpreted)\)\n", result.stdout)
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_all_that_is_installed_is_copied() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     packages = {pattern.rstrip("*") for pattern in project["tool"]["setuptools"]["packages"]["find"]["include"]}
     files = {project["project"]["readme"], *project["project"]["license-files"]}
-    assert copied == packages | files | {"pyproject.toml", "requirements.lock"}
+    assert copied == packages | files | {"pyproject.toml", "setup.py", "requirements.lock"}
     assert all((ROOT / name).exists() for name in copied)
 
 
