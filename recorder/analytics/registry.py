@@ -18,7 +18,7 @@ import yaml
 
 from recorder.errors import RecorderError
 
-SOURCES = frozenset({"events", "appends", "other_events", "event_types"})
+SOURCES = frozenset({"events", "appends", "deltas", "other_events", "event_types"})
 """Relations that every model may read without depending on them."""
 
 _BUILT_IN = Path(__file__).parent / "sql"

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from recorder.analytics.engine import run_models
+from recorder.analytics.engine import run_models, running
+from recorder.analytics.engine.relations import apart
 from recorder.analytics.registry import built_in_models, stored_models
 
 CASES = Path(__file__).parent / "cases"
@@ -62,6 +63,54 @@ def test_a_model_that_may_be_skipped_has_rows_only_where_it_says(sessions: dict[
                 may_have = connection.execute(f"SELECT DISTINCT session_id {model.only_if}").fetchall()
                 assert may_have, name
                 assert set(tables[name]["session_id"].to_pylist()) <= {session_id for (session_id,) in may_have}, name
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_parts_of_the_sessions_made_side_by_side_give_the_same_rows(
+    threads: int, sessions: dict[Path, pa.Table], results: dict[str, pa.Table], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As from `MANY_EVENTS` on: sessions that come in any order, and events of one that do not come together."""
+    monkeypatch.setattr(running, "MANY_EVENTS", 1)
+    tables = list(sessions.values())
+    random.Random(11).shuffle(tables)
+    events = pa.concat_tables([table.slice(1) for table in tables] + [table.slice(0, 1) for table in tables])
+    assert len(running._parts(running._numbered(events)[0], threads)) == threads
+    assert run_models(events, threads=threads) == results
+
+
+def test_events_of_sessions_all_mixed_are_taken_at_once(monkeypatch: pytest.MonkeyPatch, build: Build) -> None:
+    monkeypatch.setattr(running, "_MOST_SLICES", 3)
+    events = pa.concat_tables([build(FOLDERS[0] / "input.jsonl", session_id) for session_id in ("a", "b")])
+    assert len(running._parts(running._numbered(events)[0], 2)) == 2
+    mixed = events.take(
+        [
+            row
+            for pair in zip(*[range(n, n + len(events) // 2) for n in (0, len(events) // 2)], strict=True)
+            for row in pair
+        ]
+    )
+    assert len(running._parts(running._numbered(mixed)[0], 2)) == 1
+
+
+def test_appends_deltas_and_other_events_divide_all_events(sessions: dict[Path, pa.Table]) -> None:
+    events = pa.concat_tables(sessions.values())
+    parts = apart(events)
+    keys = {
+        name: set(zip(*rows.select(["session_id", "position"]).to_pydict().values(), strict=True))
+        for name, rows in parts.items()
+    }
+    assert sum(map(len, keys.values())) == len(set.union(*keys.values())) == len(events)
+    assert set(parts["deltas"]["type"].to_pylist()) <= {
+        "response.output_audio.delta",
+        "response.audio.delta",
+        "response.output_audio_transcript.delta",
+        "response.audio_transcript.delta",
+        "response.output_text.delta",
+        "response.text.delta",
+    }
+    assert len(keys["appends"]) > 500
+    assert len(keys["deltas"]) > 100
+    assert not {None, ""} & {*parts["deltas"]["response_id"].to_pylist(), *parts["deltas"]["item_id"].to_pylist()}
 
 
 def test_every_model_has_cases() -> None:

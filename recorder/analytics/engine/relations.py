@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, reduce
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,6 +18,20 @@ EVENT_SETS = ("events", "appends")
 """The data sets that the view `events` joins."""
 
 _OF_APPENDS = ["session_id", "position", "monotonic_ns", "type", "event_id", "audio_ms"]
+
+_OF_DELTAS = [
+    *("session_id", "position", "monotonic_ns", "recorded_at", "type", "response_id", "item_id"),
+    *("output_index", "content_index", "payload", "audio_ms"),
+]
+
+_DELTA_TYPES = sorted(
+    row.name
+    for row in VOCABULARY
+    if row.canonical
+    in ("response.output_audio.delta", "response.output_audio_transcript.delta", "response.output_text.delta")
+)
+
+_FIRST_CONTROL_OPCODE = 8
 
 _ARROW_TYPES = {
     "string": "VARCHAR",
@@ -73,12 +87,25 @@ def view_columns() -> dict[str, dict[str, str]]:
     return {"events": events, "appends": events, "parts": parts, "audio": audio, **tables}
 
 
-def appends_apart(events: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """The audio appends, with the columns that say something of them, and all other events.
+def apart(events: pa.Table) -> dict[str, pa.Table]:
+    """The relations that divide `events`: audio appends, deltas of what is said, and all other events.
 
-    Nine in ten events are appends, and a query that looks for the others reads every column of them all.
+    Nearly all events are of the first two kinds, and a query that looks for others reads every column of them all.
     """
     is_append = pc.and_(
         pc.equal(events["direction"], "client"), pc.is_in(events["type"], value_set=pa.array(sorted(APPEND_TYPES)))
     )
-    return events.select(_OF_APPENDS).filter(is_append), events.filter(pc.invert(is_append))
+    others = events.filter(pc.invert(is_append)).combine_chunks()  # many sessions have many chunks, of few rows now
+    conditions = (
+        pc.equal(others["direction"], "server"),
+        pc.is_in(others["type"], value_set=pa.array(_DELTA_TYPES)),
+        pc.fill_null(pc.less(others["opcode"], _FIRST_CONTROL_OPCODE), True),
+        pc.fill_null(pc.not_equal(others["response_id"], ""), False),
+        pc.fill_null(pc.not_equal(others["item_id"], ""), False),
+    )
+    is_delta = reduce(pc.and_, conditions)
+    return {
+        "appends": events.select(_OF_APPENDS).filter(is_append),
+        "deltas": others.select(_OF_DELTAS).filter(is_delta),
+        "other_events": others.filter(pc.invert(is_delta)),
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recorder.analytics.engine.connection import cleaned, quoted
-from recorder.analytics.engine.relations import appends_apart, event_types
+from recorder.analytics.engine.relations import apart, event_types
 from recorder.analytics.registry import Column, Model, ModelError, built_in_models, stored_models
 from recorder.store.keys import keyring
 
@@ -29,6 +30,12 @@ _WORTHWHILE = frozenset({"column_lifetime", "filter_pushdown", "unused_columns"}
 FEW_EVENTS = 50_000
 """Up to so many, models are made without optimizing their queries, and those without rows not at all."""
 
+MANY_EVENTS = 400_000
+"""From so many on, each thread makes the models of a part of the sessions: planning them once more takes less than
+threads lose that wait for each other in every sort and join."""
+
+_MOST_SLICES = 1000
+
 
 def run_models(
     events: pa.Table,
@@ -42,8 +49,8 @@ def run_models(
     Args:
         events: rows of `schema.EVENTS`, audio appends included; any number of sessions, in any order.
         models: in order of dependency; the built-in ones if None.
-        threads: how many threads DuckDB may use; if None, one for few events, else all cores.
-        took: is told how many seconds each model took.
+        threads: how many may be used; if None, one for few events, else as many as there are cores.
+        took: is told how many seconds each model took, in all threads that worked alone together.
 
     Returns:
         The rows of each model that is neither internal nor a view: the declared columns, ordered by the model's key.
@@ -54,28 +61,70 @@ def run_models(
     known = built_in_models() if models is None else models
     chosen = {name: model for name, model in known.items() if not model.view}
     few = threads is None and events.num_rows <= FEW_EVENTS
-    with (
-        _hasty_database(os.getpid(), _may_spill()) if few else _database(os.getpid(), threads, _may_spill())
-    ).cursor() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        numbered, session_ids = _numbered(events)
-        appends, other_events = appends_apart(numbered)
-        connection.register("events", numbered)
-        connection.register("appends", appends)
-        connection.register("other_events", other_events)
-        connection.register("event_types", event_types())
-        empty = set()
-        for model in chosen.values():
-            began = time.perf_counter()
-            if not _make(connection, model, look_first=few):
-                empty.add(model.name)
-            if took is not None:
-                took[model.name] = time.perf_counter() - began
-        return {
-            model.name: _no_rows(model) if model.name in empty else _named(_rows(connection, model), session_ids)
-            for model in chosen.values()
-            if not model.internal
-        }
+    numbered, session_ids = _numbered(events)
+    parts = _parts(numbered, (threads or os.cpu_count() or 1) if events.num_rows >= MANY_EVENTS else 1)
+    alone = len(parts) == 1
+    database = (
+        _hasty_database(os.getpid(), _may_spill())
+        if few
+        else _database(os.getpid(), threads if alone else 1, _may_spill())
+    )
+
+    def made(part: pa.Table) -> tuple[dict[str, pa.Table], dict[str, float]]:
+        with database.cursor() as connection:
+            return _tables(connection, part, chosen, few=few)
+
+    if alone:
+        results = [made(parts[0])]
+    else:
+        with ThreadPoolExecutor(len(parts)) as pool:
+            results = list(pool.map(made, parts))
+    if took is not None:
+        took.update({name: sum(seconds[name] for _, seconds in results) for name in chosen})
+    return {
+        name: _named(pa.concat_tables([tables[name] for tables, _ in results]), session_ids) for name in results[0][0]
+    }
+
+
+def _parts(numbered: pa.Table, count: int) -> list[pa.Table]:
+    """The events in so many parts of whole sessions, in order of these, nearly as long as each other.
+
+    Parts are slices: where sessions are not one after the other, there is one part only.
+    """
+    if count == 1:
+        return [numbered]
+    numbers = numbered.column(_SESSION).to_numpy()
+    up_to = np.bincount(numbers).cumsum()
+    of_row = ((up_to - 1) * count // len(numbers)).astype(np.int32)[numbers]
+    begins = np.flatnonzero(np.diff(of_row, prepend=-1))
+    if len(begins) > _MOST_SLICES:
+        return [numbered]
+    slices: dict[int, list[pa.Table]] = {}
+    for begin, end in zip(begins, [*begins[1:], len(numbers)], strict=True):
+        slices.setdefault(int(of_row[begin]), []).append(numbered.slice(begin, end - begin))
+    return [pa.concat_tables(slices[part]) for part in sorted(slices)]
+
+
+def _tables(
+    connection: duckdb.DuckDBPyConnection, numbered: pa.Table, chosen: Mapping[str, Model], *, few: bool
+) -> tuple[dict[str, pa.Table], dict[str, float]]:
+    """The rows of each model that is shown, and how many seconds each model took."""
+    took = {}
+    connection.execute("SET TimeZone = 'UTC'")
+    for name, rows in {"events": numbered, **apart(numbered), "event_types": event_types()}.items():
+        connection.register(name, rows)
+    empty = set()
+    for model in chosen.values():
+        began = time.perf_counter()
+        if not _make(connection, model, look_first=few):
+            empty.add(model.name)
+        took[model.name] = time.perf_counter() - began
+    rows = {
+        model.name: _no_rows(model) if model.name in empty else _rows(connection, model)
+        for model in chosen.values()
+        if not model.internal
+    }
+    return rows, took
 
 
 def _numbered(events: pa.Table) -> tuple[pa.Table, pa.Array]:
@@ -122,7 +171,7 @@ def _no_rows(model: Model) -> pa.Table:
     with _database(os.getpid(), None, _may_spill()).cursor() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(_empty_creation(model))
-        return _named(_rows(connection, model), pa.array([], pa.string()))
+        return _rows(connection, model)
 
 
 def run_checks(tables: Mapping[str, pa.Table]) -> dict[str, list[dict[str, Any]]]:

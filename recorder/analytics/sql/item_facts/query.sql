@@ -72,9 +72,9 @@ outputs AS (
     min(at_ns) FILTER (is_token) AS first_delta_at_ns,
     max(at_ns) FILTER (is_token) AS last_delta_at_ns,
     CASE
-      WHEN bool_or(type LIKE 'response.function\_call\_arguments.%' ESCAPE '\') THEN 'function_call'
-      WHEN bool_or(type LIKE 'response.mcp\_call\_arguments.%' ESCAPE '\') THEN 'mcp_call'
-      WHEN bool_or(type LIKE 'response.output\_audio%' ESCAPE '\' OR type LIKE 'response.output\_text%' ESCAPE '\')
+      WHEN bool_or(starts_with(type, 'response.function_call_arguments.')) THEN 'function_call'
+      WHEN bool_or(starts_with(type, 'response.mcp_call_arguments.')) THEN 'mcp_call'
+      WHEN bool_or(starts_with(type, 'response.output_audio') OR starts_with(type, 'response.output_text'))
         THEN 'message'
     END AS content_of
   FROM response_events

@@ -33,16 +33,27 @@ revised AS (
 parts AS (
   SELECT
     session_id, item_id, content_index,
-    string_agg(text, '' ORDER BY position) FILTER (is_delta) AS streamed,
     arg_max(text, position) FILTER (NOT is_delta) AS finished,
     max(position) AS last_position
   FROM revised
   WHERE item_id IS NOT NULL AND text IS NOT NULL
   GROUP BY session_id, item_id, content_index
+),
+-- Deltas are put together only where they are needed: they are many.
+streams AS (
+  SELECT revised.session_id, revised.item_id, revised.content_index,
+    string_agg(revised.text, '' ORDER BY revised.position) AS streamed
+  FROM revised
+  SEMI JOIN (FROM parts WHERE coalesce(finished, '') = '') AS unfinished
+    ON unfinished.session_id = revised.session_id AND unfinished.item_id = revised.item_id
+    AND unfinished.content_index = revised.content_index
+  WHERE revised.is_delta AND revised.text IS NOT NULL
+  GROUP BY revised.session_id, revised.item_id, revised.content_index
 )
 SELECT
   session_id, item_id,
   string_agg(coalesce(nullif(finished, ''), streamed, finished), chr(10) ORDER BY content_index) AS text,
   max(last_position) AS last_position
 FROM parts
+LEFT JOIN streams USING (session_id, item_id, content_index)
 GROUP BY session_id, item_id

@@ -12,7 +12,10 @@ WITH deltas AS (
   WHERE type = 'response.output_audio.delta' AND audio_ms > 0
 ),
 played AS (
-  SELECT *, max(at_ns - before_ns) OVER so_far AS offset_ns
+  SELECT
+    *,
+    max(at_ns - before_ns) OVER so_far AS offset_ns,
+    max(at_ns - before_ns) OVER (so_far ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS earlier_offset_ns
   FROM deltas
   WINDOW so_far AS (PARTITION BY session_id, response_no ORDER BY position)
 )
@@ -20,5 +23,5 @@ SELECT
   session_id, response_no, item_id, position, at_ns, audio_ms,
   offset_ns + before_ns AS play_start_ns,
   offset_ns + before_ns + audio_ns AS play_end_ns,
-  offset_ns - lag(offset_ns) OVER (PARTITION BY session_id, response_no ORDER BY position) AS empty_ns
+  offset_ns - earlier_offset_ns AS empty_ns
 FROM played

@@ -16,6 +16,12 @@ WITH told AS (
   FROM wire_events
   GROUP BY session_id
 ),
+spoken AS (
+  SELECT
+    session_id, count(*) AS delta_count, min(monotonic_ns) AS first_at_ns, max(monotonic_ns) AS last_at_ns
+  FROM deltas
+  GROUP BY session_id
+),
 sent AS (
   SELECT
     session_id,
@@ -28,17 +34,19 @@ sent AS (
 )
 SELECT
   session_id,
-  CAST(coalesce(told.event_count, 0) + coalesce(sent.append_count, 0) AS BIGINT) AS event_count,
+  CAST(coalesce(told.event_count, 0) + coalesce(spoken.delta_count, 0) + coalesce(sent.append_count, 0) AS BIGINT)
+    AS event_count,
   CAST(coalesce(told.client_event_count, 0) + coalesce(sent.append_count, 0) AS BIGINT) AS client_event_count,
-  coalesce(told.server_event_count, 0) AS server_event_count,
+  coalesce(told.server_event_count, 0) + coalesce(spoken.delta_count, 0) AS server_event_count,
   CAST(coalesce(sent.append_count, 0) AS BIGINT) AS append_count,
   CASE WHEN told.audio_ms IS NOT NULL OR sent.audio_ms IS NOT NULL
     THEN coalesce(told.audio_ms, 0) + coalesce(sent.audio_ms, 0) END AS audio_in_ms,
   coalesce(told.ended, false) AS ended,
   told.accepted_at_ns,
-  least(told.first_at_ns, sent.first_at_ns) AS first_at_ns,
-  coalesce(told.closed_at_ns, greatest(told.last_at_ns, sent.last_at_ns)) AS end_at_ns,
+  least(told.first_at_ns, spoken.first_at_ns, sent.first_at_ns) AS first_at_ns,
+  coalesce(told.closed_at_ns, greatest(told.last_at_ns, spoken.last_at_ns, sent.last_at_ns)) AS end_at_ns,
   coalesce(CAST(told.opened_at AS TIMESTAMPTZ), TRY_CAST(told.opened ->> '$.opened_at' AS TIMESTAMPTZ)) AS session_opened_at,
   CAST(timezone('UTC', session_opened_at) AS DATE) AS date
 FROM told
+FULL JOIN spoken USING (session_id)
 FULL JOIN sent USING (session_id)

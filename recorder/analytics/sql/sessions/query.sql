@@ -1,18 +1,31 @@
-WITH facts AS (
+WITH told AS (
   SELECT
     session_id,
     arg_min(body, position) FILTER (type = 'recorder.session_opened') AS opened,
     arg_min(body, position) FILTER (type = 'recorder.handshake_completed') AS accepted,
     arg_max(body, position) FILTER (type = 'recorder.session_closed') AS closed,
+    count(*) FILTER (type = 'recorder.gap' AND body ->> '$.direction' = 'recorder') > 0 AS stopped
+  FROM wire_events
+  WHERE direction = 'recorder'
+  GROUP BY session_id
+),
+facts AS (
+  SELECT
+    session_id,
     min(at_ns) FILTER (type = 'session.created' AND direction = 'server') AS session_created_at_ns,
     sum(audio_ms) FILTER (
       direction = 'server' AND type IN ('response.output_audio.delta', 'session.output_audio.delta')) AS audio_out_ms,
     count(*) FILTER (
       direction = 'server' AND type IN ('response.output_audio.delta', 'session.output_audio.delta')) AS audio_delta_count,
     count(*) FILTER (direction = 'server' AND type = 'error') AS error_count,
-    count(*) FILTER (type = 'recorder.gap' AND body ->> '$.direction' = 'recorder') > 0 AS stopped,
-    count(*) FILTER (direction <> 'recorder' AND wire_type IS NOT NULL AND NOT known) AS unknown_event_count
-  FROM wire_events
+    count(*) FILTER (is_unknown) AS unknown_event_count
+  FROM (
+    SELECT session_id, direction, type, at_ns, audio_ms, is_unknown FROM wire_events
+    UNION ALL BY NAME
+    SELECT deltas.session_id, 'server' AS direction, event_types.canonical AS type, deltas.audio_ms, false AS is_unknown
+    FROM deltas
+    JOIN event_types ON event_types.name = deltas.type
+  ) AS told
   GROUP BY session_id
 ),
 configs AS (
@@ -62,19 +75,20 @@ voices AS (
 joined AS (
   SELECT
     *,
-    [json_extract_string(header, '$[1]') FOR header IN json_extract(facts.opened, '$.request.headers[*]')
+    [json_extract_string(header, '$[1]') FOR header IN json_extract(told.opened, '$.request.headers[*]')
       IF lower(json_extract_string(header, '$[0]')) = 'user-agent'][1] AS user_agent,
-    TRY_CAST(facts.closed ->> '$.status' AS INTEGER) AS refusal_status,
+    TRY_CAST(told.closed ->> '$.status' AS INTEGER) AS refusal_status,
     CASE
-      WHEN facts.opened ->> '$.source' IS DISTINCT FROM 'proxy' THEN NULL
-      WHEN facts.stopped THEN 'stopped'
-      ELSE coalesce(facts.opened ->> '$.recording.mode', 'on')
+      WHEN told.opened ->> '$.source' IS DISTINCT FROM 'proxy' THEN NULL
+      WHEN told.stopped THEN 'stopped'
+      ELSE coalesce(told.opened ->> '$.recording.mode', 'on')
     END AS recording,
-    facts.closed -> '$.left_out' AS left_out,
+    told.closed -> '$.left_out' AS left_out,
     CASE WHEN heard.has_audio THEN heard.heard_ms ELSE 0 END / 1e3 AS heard_seconds,
     coalesce(session_spans.accepted_at_ns, session_spans.first_at_ns) AS begin_at_ns
   FROM facts
   JOIN session_spans USING (session_id)
+  LEFT JOIN told USING (session_id)
   LEFT JOIN configs USING (session_id)
   LEFT JOIN answers USING (session_id)
   LEFT JOIN heard USING (session_id)

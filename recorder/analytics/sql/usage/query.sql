@@ -1,12 +1,14 @@
 -- Input and output, each divided by what prices differ by: kind of content, and cached or not.
 WITH translations AS (
-  SELECT wire_events.session_id, max(wire_events.position) AS position, max(wire_events.at_ns) AS at_ns,
-    max(wire_events.recorded_at) AS recorded_at
-  FROM wire_events
-  SEMI JOIN (FROM session_configs WHERE session_type = 'translation') AS translating
-    ON translating.session_id = wire_events.session_id
-  ANTI JOIN (FROM usage_reports WHERE kind = 'session') AS told ON told.session_id = wire_events.session_id
-  GROUP BY wire_events.session_id
+  SELECT session_id, max(position) AS position, max(at_ns) AS at_ns, max(recorded_at) AS recorded_at
+  FROM (
+    SELECT session_id, position, at_ns, recorded_at FROM wire_events
+    UNION ALL
+    SELECT session_id, position, monotonic_ns, recorded_at FROM deltas
+  ) AS said
+  SEMI JOIN (FROM session_configs WHERE session_type = 'translation') AS translating USING (session_id)
+  ANTI JOIN (FROM usage_reports WHERE kind = 'session') AS told USING (session_id)
+  GROUP BY session_id
 ),
 reports AS (
   SELECT

@@ -1,4 +1,4 @@
--- Everything but the audio appends (they have `input_audio`), under canonical names and with the JSON parsed once.
+-- Everything but the audio appends and the deltas of what is said (they have `input_audio` and `response_events`), under canonical names and with the JSON parsed once.
 -- TRY_CAST: what is no JSON gives a NULL body, never an error. The recorder's own names, and those of control frames, are
 -- theirs alone: a message of the wire that carries one has no `type` here.
 SELECT
@@ -12,8 +12,7 @@ SELECT
     CASE WHEN parsed.direction = 'recorder' OR NOT regexp_matches(parsed.type, '^(recorder|websocket)\.')
       THEN parsed.type END
   ) AS type,
-  parsed.type AS wire_type,
-  event_types.name IS NOT NULL AS known,
+  parsed.direction <> 'recorder' AND parsed.type IS NOT NULL AND event_types.name IS NULL AS is_unknown,
   nullif(parsed.event_id, '') AS event_id,
   -- A look at the text spares most messages, deltas above all, a look into the JSON.
   coalesce(nullif(parsed.response_id, ''), CASE WHEN contains(parsed.payload, '"response"')
