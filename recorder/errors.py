@@ -238,9 +238,9 @@ class CollectorError(RecorderError):
 
     exit_code = 6
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, problem: str) -> None:
         super().__init__(
-            f"{address} did not take the spans; what it answered stands above",
+            f"{address} did not take the spans: {problem}",
             hint="Name the collector with --endpoint or OTEL_EXPORTER_OTLP_ENDPOINT (OTLP over HTTP, port 4318).",
         )
         self.address = address

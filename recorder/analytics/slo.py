@@ -122,7 +122,7 @@ class SloFileError(RecorderError):
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(
-            f"{path}: {problem}", hint="docs/slo.md has an example; --file or RECORDER_SLO names another file."
+            f"{path}: {problem}", hint="docs/slo.md has an example; --slo or RECORDER_SLO names another file."
         )
         self.path = path
         self.problem = problem

@@ -16,9 +16,8 @@ from recorder.cli.progress import progress
 from recorder.errors import RecorderError, UsageError
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace.export import SpanExporter
-
     from recorder.pipeline.catalog import Catalog
+    from recorder.pipeline.traces import Exporter
 
 EXAMPLES = (
     ("recorder otel last", "one session, to a collector on this machine"),
@@ -115,7 +114,7 @@ def _header(text: str) -> tuple[str, str]:
     return name.strip().lower(), value.strip()
 
 
-def _follow(catalog: Catalog, target: SpanExporter, seen: set[str], **how: Any) -> None:
+def _follow(catalog: Catalog, target: Exporter, seen: set[str], **how: Any) -> None:
     from recorder.pipeline import traces
 
     stop = threading.Event()

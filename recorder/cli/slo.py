@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     ("recorder slo", "the objectives of ./slo.toml"),
-    ("recorder slo --file ./voice.toml --json", "of another file, for a program"),
+    ("recorder slo --slo ./voice.toml --json", "of another file, for a program"),
     ("recorder slo --indicators", "what can be an objective"),
 )
 
@@ -31,7 +31,7 @@ STYLES: Final = {"met": "green", "missed": "bold red", "no data": "dim"}
 def slo(
     *,
     data: DataOption = DEFAULT_DATA,
-    file: Annotated[Path, typer.Option(envvar="RECORDER_SLO", metavar="FILE", help="The objectives, as TOML.")] = Path(
+    slo: Annotated[Path, typer.Option(envvar="RECORDER_SLO", metavar="FILE", help="The objectives, as TOML.")] = Path(
         "slo.toml"
     ),
     indicators: Annotated[
@@ -48,7 +48,7 @@ def slo(
     if indicators:
         output.print_table(("INDICATOR", "WHAT"), [(name, each.what) for name, each in INDICATORS.items()])
         return
-    slos = load_slos(file)
+    slos = load_slos(slo)
     with open_catalog(data) as catalog:
         reports = evaluate_all(slos, catalog.query, datetime.now(UTC))
     if as_json:

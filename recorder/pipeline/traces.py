@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
@@ -9,10 +10,11 @@ from itertools import islice
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import requests
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import SpanExportResult
 
 from recorder import __version__
 from recorder.errors import CollectorError, UsageError
@@ -33,7 +35,43 @@ _PATH: Final = "/v1/traces"
 POLL_SECONDS: Final = 2.0
 
 
-def exporter(endpoint: str | None, headers: dict[str, str]) -> SpanExporter:
+class Exporter(OTLPSpanExporter):
+    """What sends spans, and knows why they were not taken.
+
+    Attributes:
+        wire: its HTTP.
+    """
+
+    def __init__(self, endpoint: str | None, headers: dict[str, str] | None) -> None:
+        self.wire = _Wire()
+        super().__init__(endpoint=endpoint, headers=headers, session=self.wire)
+
+
+class _Wire(requests.Session):
+    """HTTP that keeps in mind what went wrong last, and where."""
+
+    address = "the collector"
+    problem = "there was no time to send them"
+
+    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        self.address = str(request.url)
+        try:
+            answer = super().send(request, **options)
+        except requests.RequestException as error:
+            self.problem = _reason(error)
+            raise
+        self.problem = f"{answer.status_code} {answer.reason}"
+        return answer
+
+
+def _reason(error: BaseException) -> str:
+    """What the system said first, without what libraries made of it."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return getattr(error, "strerror", None) or str(error)
+
+
+def exporter(endpoint: str | None, headers: dict[str, str]) -> Exporter:
     """What sends spans.
 
     Args:
@@ -49,7 +87,8 @@ def exporter(endpoint: str | None, headers: dict[str, str]) -> SpanExporter:
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise UsageError(f"{endpoint!r} is no address of a collector", hint="http://localhost:4318, say.")
         endpoint = endpoint if parts.path.endswith(_PATH) else endpoint.rstrip("/") + _PATH
-    return OTLPSpanExporter(endpoint=endpoint, headers=headers or None)
+    logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)  # it tells of attempts; we, of the outcome
+    return Exporter(endpoint, headers or None)
 
 
 def closed_sessions(catalog: Catalog, since: datetime | None = None) -> list[str]:
@@ -65,7 +104,7 @@ def closed_sessions(catalog: Catalog, since: datetime | None = None) -> list[str
 def send(
     catalog: Catalog,
     session_ids: Sequence[str],
-    target: SpanExporter,
+    target: Exporter,
     *,
     service: str,
     content: bool = False,
@@ -93,7 +132,7 @@ def send(
     while ids := list(islice(rest, _BATCH)):
         spans = [span for session in _spans(catalog, ids, resource, content=content) for span in session]
         if spans and target.export(spans) is not SpanExportResult.SUCCESS:
-            raise CollectorError(getattr(target, "_endpoint", "the collector"))
+            raise CollectorError(target.wire.address, target.wire.problem)
         sent += len(spans)
         done += len(ids)
         if progress:
@@ -102,7 +141,7 @@ def send(
 
 
 def follow(
-    catalog: Catalog, target: SpanExporter, stop: threading.Event, *, seen: set[str], **how: Any
+    catalog: Catalog, target: Exporter, stop: threading.Event, *, seen: set[str], **how: Any
 ) -> Iterator[tuple[list[str], int]]:
     """Send sessions as they close, until `stop` is set.
 

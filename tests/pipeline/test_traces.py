@@ -174,8 +174,20 @@ def test_sending_again_sends_the_same_spans(catalog: Catalog, collector: Collect
 def test_a_collector_that_refuses_is_an_error(catalog: Catalog, collector: Collector) -> None:
     collector.status = 400
 
-    with pytest.raises(CollectorError, match="did not take the spans"):
+    with pytest.raises(CollectorError, match=r"/v1/traces did not take the spans: 400 Bad Request$"):
         sent(catalog, collector)
+
+
+def test_a_collector_that_is_not_there_is_an_error_that_says_so(
+    catalog: Catalog, collector: Collector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.2")  # of all attempts
+    target = traces.exporter(collector.endpoint, {})
+    collector.server.server_close()
+
+    with pytest.raises(CollectorError, match=r"/v1/traces did not take the spans: Connection refused$"):
+        traces.send(catalog, traces.closed_sessions(catalog), target, service="calls")
+    assert caplog.messages == []
 
 
 def test_an_address_that_is_none() -> None:
