@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import pytest
 from fastapi.testclient import TestClient
@@ -16,6 +16,7 @@ from recorder.cli.main import app
 from recorder.pipeline.catalog import Catalog
 from recorder.pipeline.seal import seal_all
 from recorder.projection.conversation import HANDLERS, Conversation
+from recorder.projection.state import ConversationState
 from recorder.projection.timeline import timeline
 from recorder.protocol.builder import EventBuilder
 from recorder.protocol.envelope import RecordedEvent
@@ -124,7 +125,9 @@ def test_it_is_recorded_and_decoded(recording: Recording, row: EventType) -> Non
     assert (event.audio_ms is not None) == carries_audio
 
 
-BEFORE: Final = (
+Message: TypeAlias = tuple[Literal["client", "server"], dict[str, Any]]
+
+BEFORE: Final[tuple[Message, ...]] = (
     ("server", {"type": "session.created", "session": {"model": "m"}}),
     ("client", {"type": "input_audio_buffer.append", "audio": AUDIO}),
     ("server", {"type": "conversation.item.added", "item": {"id": "item_0", "type": "message", "role": "user"}}),
@@ -133,30 +136,96 @@ BEFORE: Final = (
     ("server", {"type": "response.output_audio.delta", "response_id": "resp_1", "item_id": "item_1", "delta": AUDIO}),
 )
 
-QUIET: Final = {
-    "response.create", "response.cancel", "input_audio_buffer.commit", "input_audio_buffer.clear",
-    "input_audio_buffer.speech_stopped", "input_audio_buffer.timeout_triggered", "output_audio_buffer.clear", "error",
-    "output_audio_buffer.started", "output_audio_buffer.stopped", "output_audio_buffer.cleared",
-    "input_audio_buffer.speech_started", "response.created",
+
+class Heeded(NamedTuple):
+    """What an event changes that others bring to light.
+
+    Attributes:
+        shown: where in the state that is seen.
+        without, with_it: what stands there.
+        before: what precedes it, after `BEFORE`.
+        after: what follows.
+        says: what it says otherwise than `payload_of`.
+    """
+
+    shown: Callable[[ConversationState], object]
+    without: object
+    with_it: object
+    before: tuple[Message, ...] = ()
+    after: tuple[Message, ...] = ()
+    says: Mapping[str, object] = {}
+
+
+OVER: Final[Message] = ("server", {"type": "response.done", "response": {"id": "resp_1", "status": "completed"}})
+PLAYS: Final[Message] = ("server", {"type": "output_audio_buffer.started", "response_id": "resp_1"})
+SPEECH: Final[Message] = ("server", {"type": "input_audio_buffer.speech_started", "item_id": "item_9"})
+MORE: Final[Message] = ("client", {"type": "input_audio_buffer.append", "audio": AUDIO})
+COMMITTED: Final[Message] = ("server", {"type": "input_audio_buffer.committed", "item_id": "item_1"})
+ASKED: Final[Message] = ("client", {"type": "response.create", "response": {"conversation": "none"}})
+TRUNCATE: Final = {"type": "conversation.item.truncate", "item_id": "item_1", "audio_end_ms": 10, "event_id": "wish"}
+
+
+def _was_interrupted(state: ConversationState) -> bool:
+    return state.items[1].interrupted
+
+
+def _stands_outside(state: ConversationState) -> bool:
+    return state.active_responses[-1].out_of_band
+
+
+HEEDED: Final = {
+    "response.create": Heeded(
+        _stands_outside, False, True, (), (("server", {"type": "response.created", "response": {"id": "resp_2"}}),),
+        {"response": {"conversation": "none"}},
+    ),
+    "response.created": Heeded(_stands_outside, False, True, (ASKED,)),
+    "error": Heeded(
+        lambda state: state.items[1].audio_end_ms, 10, None, (("client", TRUNCATE),), (),
+        {"error": {"type": "invalid_request_error", "event_id": "wish"}},
+    ),
+    "input_audio_buffer.commit": Heeded(lambda state: state.uncommitted_audio_ms, 0, 20, (), (MORE, COMMITTED)),
+    "input_audio_buffer.clear": Heeded(
+        lambda state: state.uncommitted_audio_ms, 0, 20, (), (MORE, ("server", {"type": "input_audio_buffer.cleared"}))
+    ),
+    "input_audio_buffer.speech_started": Heeded(_was_interrupted, False, True),
+    "input_audio_buffer.speech_stopped": Heeded(lambda state: state.items[1].audio_ms, 20, 15, (), (COMMITTED,),
+        {"audio_end_ms": 15}),
+    "input_audio_buffer.timeout_triggered": Heeded(lambda state: state.items[1].audio_ms, 20, 13, (), (COMMITTED,),
+        {"audio_start_ms": 2, "audio_end_ms": 15}),
+    "response.cancel": Heeded(_was_interrupted, False, True),
+    "output_audio_buffer.clear": Heeded(_was_interrupted, False, True),
+    "output_audio_buffer.started": Heeded(_was_interrupted, False, True, (OVER,), (SPEECH,)),
+    "output_audio_buffer.stopped": Heeded(_was_interrupted, True, False, (PLAYS,), (SPEECH,)),
+    "output_audio_buffer.cleared": Heeded(_was_interrupted, True, False, (PLAYS,), (SPEECH,)),
 }  # fmt: skip
-"""Heeded, for what comes after them; by themselves they change nothing that is shown, in this session."""
+"""Those that by themselves change nothing or little that is shown: what they are heeded for."""
+
+
+def _state(messages: Iterable[Message]) -> ConversationState:
+    builder, conversation = EventBuilder("session", None, 0), Conversation()
+    for direction, message in messages:
+        conversation.apply(builder.message(direction, json.dumps(message).encode()))
+    return conversation.state()
 
 
 def test_it_is_projected(row: EventType) -> None:
-    builder = EventBuilder("session", None, 0)
-    conversation = Conversation()
-    for direction, message in BEFORE:
-        conversation.apply(builder.message(direction, json.dumps(message).encode()))  # type: ignore[arg-type]
-    before = conversation.state()
-    event = builder.message(direction_of(row), json.dumps(payload_of(row)).encode())
-    conversation.apply(event)
-    after = conversation.state()
+    before = _state(BEFORE)
+    after = _state([*BEFORE, (direction_of(row), payload_of(row))])
     assert after.position == len(BEFORE)
     before.position = after.position
-    if (event.direction, row.canonical) not in HANDLERS:
+    if (direction_of(row), row.canonical) not in HANDLERS:
         assert after == before
-    elif row.name not in QUIET:
+    elif row.name not in HEEDED:
         assert after != before
+
+
+@pytest.mark.parametrize("name", HEEDED)
+def test_what_it_is_heeded_for_comes_to_light(name: str) -> None:
+    (row,) = [each for each in WIRE if each.name == name]
+    case = HEEDED[name]
+    event: Message = (direction_of(row), {**payload_of(row), **case.says})
+    assert case.shown(_state([*BEFORE, *case.before, *case.after])) == case.without
+    assert case.shown(_state([*BEFORE, *case.before, event, *case.after])) == case.with_it
 
 
 def test_it_is_shown(recording: Recording, served: dict[str, dict[str, Any]], row: EventType) -> None:
