@@ -111,11 +111,11 @@ class Steps(NamedTuple):
 
 
 def steps(catalog: Queryable, since: datetime | None, now: datetime) -> Steps:
-    """The steps of a chart from `since`, or from the first session, until `now`."""
+    """The steps of a chart from the one of `since`, or of the first session, to the one of `now`, all of them whole."""
     first = since or catalog.query("SELECT min(opened_at) FROM stored.sessions").item() or now
     start, end = first.timestamp(), now.timestamp()
     width = next((width for width in BUCKETS_SECONDS if end - start <= width * MOST_BUCKETS), BUCKETS_SECONDS[-1])
-    return Steps(start // width * width, max(end, start + width), width)
+    return Steps(start // width * width, (end // width + 1) * width, width)
 
 
 def sessions_over_time(catalog: Queryable, since: datetime | None, width: int) -> pl.DataFrame:

@@ -41,3 +41,12 @@ def test_the_overview_begins_with_the_period_that_fits(
 
     monkeypatch.setattr(queries, "list_sessions", listed)
     assert views._fitting_period(None, NOW) == period  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("minutes", [0, 29, 59])
+def test_a_chart_ends_with_a_whole_step_so_that_the_last_bar_is_not_cut(minutes: int) -> None:
+    now = NOW + timedelta(minutes=minutes)
+    chosen = queries.steps(None, now - timedelta(days=1), now)  # type: ignore[arg-type]
+    assert chosen.end - now.timestamp() == chosen.width - now.timestamp() % chosen.width
+    assert (chosen.start % chosen.width, chosen.end % chosen.width) == (0, 0)
+    assert chosen.start <= now.timestamp() - 86_400 < chosen.start + chosen.width
