@@ -3,8 +3,8 @@
 Sessions as they come: a made-up call of two minutes (audio in appends of 20 ms, an answer every dozen seconds), and
 beside it the sample recordings of a barge-in, a tool call and a voice turn, so that every kind of row has to be made.
 They are repeated under other ids until there are as many events as wanted, and go through the models at once, as
-in a rebuild. Time is wall time of the second run (the first fills the caches of the process); each model's is that of all
-threads that make it, for their part of the sessions.
+in a rebuild. Time is wall time of the second run (the first fills the caches of the process); each model's is that of
+all threads that make it, for their part of the sessions.
 """
 
 from __future__ import annotations

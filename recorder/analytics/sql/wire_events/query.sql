@@ -1,4 +1,5 @@
--- Everything but the audio appends and the deltas of what is said (they have `input_audio` and `response_events`), under canonical names and with the JSON parsed once.
+-- Everything but the audio appends and the deltas of what is said (they have `input_audio` and `response_events`), under
+-- canonical names and with the JSON parsed once.
 -- TRY_CAST: what is no JSON gives a NULL body, never an error. The recorder's own names, and those of control frames, are
 -- theirs alone: a message of the wire that carries one has no `type` here.
 SELECT
