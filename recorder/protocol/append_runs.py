@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from operator import attrgetter
 from typing import Final, NamedTuple, Self, TypeAlias
 
@@ -93,6 +94,43 @@ class AppendRun(msgspec.Struct, gc=False):
                 audio_ms=self.audio_ms,
                 parts=(piece,),
             )
+
+    def goes_on_in(self, other: AppendRun) -> bool:
+        """Whether the events of both could be those of one run."""
+        return (
+            self.pattern is other.pattern
+            and self.audio_ms == other.audio_ms
+            and (self.recorded_at_ns is None) == (other.recorded_at_ns is None)
+        )
+
+
+def joined(decoded: Iterable[RecordedEvent | AppendRun]) -> list[RecordedEvent | AppendRun]:
+    """Events with runs that follow on each other, but for what others than the client say in between, as one."""
+    items: list[RecordedEvent | AppendRun] = []
+    runs: list[AppendRun] = []
+    for item in decoded:
+        if runs and not (runs[-1].goes_on_in(item) if isinstance(item, AppendRun) else item.direction != "client"):
+            items.append(_one_run(runs))
+            runs = []
+        if isinstance(item, AppendRun):
+            runs.append(item)
+        else:
+            items.append(item)
+    return [*items, _one_run(runs)] if runs else items
+
+
+def _one_run(runs: Sequence[AppendRun]) -> AppendRun:
+    if len(runs) == 1:
+        return runs[0]
+    first = runs[0]
+    return msgspec.structs.replace(
+        first,
+        positions=[*chain.from_iterable(run.positions for run in runs)],
+        recorded_at_ns=first.recorded_at_ns and [*chain.from_iterable(run.recorded_at_ns or () for run in runs)],
+        monotonic_ns=[*chain.from_iterable(run.monotonic_ns for run in runs)],
+        event_ids=b"".join(run.event_ids for run in runs),
+        audio=b"".join(run.audio for run in runs),
+    )
 
 
 class Shape(msgspec.Struct, frozen=True):

@@ -286,7 +286,7 @@ class JournalTail:
         found: list[tuple[int, Record]] = []
         used = 0
         while True:
-            if self.last_position >= 0 and self.offset + used > len(MAGIC):  # else the first of a file: it tells of gaps
+            if self.last_position >= 0 and self.offset + used > len(MAGIC):  # a file's first frame tells of gaps
                 used = self._sound(data, used, found)
             frame = self._next(data, used, at_end=at_end)
             if frame is None:
