@@ -178,7 +178,7 @@ class Shape(msgspec.Struct, frozen=True):
         fits &= _PLAIN[ids].all(axis=1)
         if ids.shape[1] > len(b"ek_"):
             fits &= (ids[:, :3] != np.frombuffer(b"ek_", np.uint8)).any(axis=1)  # ephemeral keys are secrets
-        audio = self._audio(texts[fits, self.audio])
+        audio = self._audio(texts[:, self.audio] if fits.all() else texts[fits, self.audio])
         return None if audio is None else Matches(self, np.flatnonzero(fits), ids[fits].tobytes(), audio)
 
     def _fixed(self) -> tuple[slice, slice, slice]:
@@ -189,10 +189,12 @@ class Shape(msgspec.Struct, frozen=True):
         """The decoded audio of all rows, if it gives these very texts when encoded again."""
         if not len(encoded):
             return None
-        whole = np.full((len(encoded), encoded.shape[1] + self.padding), ord("A"), np.uint8)
-        whole[:, : encoded.shape[1]] = encoded
+        whole = encoded
+        if self.padding:
+            whole = np.full((len(encoded), encoded.shape[1] + self.padding), ord("A"), np.uint8)
+            whole[:, : encoded.shape[1]] = encoded
         try:
-            decoded = pybase64.b64decode(whole.tobytes(), validate=True)
+            decoded = pybase64.b64decode(np.ascontiguousarray(whole).ravel(), validate=True)
         except (binascii.Error, ValueError):
             return None
         if len(decoded) * 4 != whole.size * 3:  # the last one has padding that the shape has not
@@ -352,7 +354,7 @@ def _masked_text_header(length: int) -> bytes:
 def _unmask(frames: Octets) -> Octets:
     """Payloads of frames whose rows start with the mask."""
     count, length = frames.shape[0], frames.shape[1] - _MASK_BYTES
-    words = np.zeros((count, -(-length // _MASK_BYTES)), np.uint32)
+    words = np.empty((count, -(-length // _MASK_BYTES)), np.uint32)  # what is beyond the length is cut off again
     texts = words.view(np.uint8)
     texts[:, :length] = frames[:, _MASK_BYTES:]
     words ^= np.ascontiguousarray(frames[:, :_MASK_BYTES]).view(np.uint32)
