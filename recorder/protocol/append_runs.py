@@ -194,7 +194,7 @@ class Shape(msgspec.Struct, frozen=True):
             whole = np.full((len(encoded), encoded.shape[1] + self.padding), ord("A"), np.uint8)
             whole[:, : encoded.shape[1]] = encoded
         try:
-            decoded = pybase64.b64decode(np.ascontiguousarray(whole).ravel(), validate=True)
+            decoded = pybase64.b64decode(np.ascontiguousarray(whole).ravel().data, validate=True)
         except (binascii.Error, ValueError):
             return None
         if len(decoded) * 4 != whole.size * 3:  # the last one has padding that the shape has not
