@@ -37,6 +37,11 @@ from recorder.store.workspace import remote_of
 log = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 0.25
+REST: Final = 4.0
+LONGEST_REST_SECONDS: Final = 2.0
+"""It rests four times as long as it has worked, but not for longer: sessions that end meanwhile are sealed together,
+which costs little more than one. Nobody waits for that: what is not sealed yet is shown from its journal."""
+
 STOP_SECONDS: Final = 5.0
 FIRST_RETRY_SECONDS: Final = 1.0
 LAST_RETRY_SECONDS: Final = 60.0
@@ -69,12 +74,21 @@ def run(
         if parent.stopped.is_set():
             compactor.stop(0)
         last_round = parent.stopped.is_set() and (parent.orderly or _sorter_has_ended(data_dir))
+        began = time.monotonic()
         sealer.work(stopping=last_round)
         if last_round:
             if uploader is not None:
                 uploader.stop(STOP_SECONDS)
             return
-        time.sleep(POLL_SECONDS) if parent.stopped.is_set() else parent.stopped.wait(POLL_SECONDS)
+        if parent.stopped.is_set():
+            time.sleep(POLL_SECONDS)
+        else:
+            parent.stopped.wait(rest_seconds(time.monotonic() - began))
+
+
+def rest_seconds(worked: float) -> float:
+    """How long the sealer rests after a round that took so many seconds."""
+    return min(max(POLL_SECONDS, REST * worked), LONGEST_REST_SECONDS)
 
 
 class Sealer:

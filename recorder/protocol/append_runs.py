@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from operator import attrgetter
 from typing import Final, NamedTuple, Self, TypeAlias
 
@@ -94,6 +95,43 @@ class AppendRun(msgspec.Struct, gc=False):
                 parts=(piece,),
             )
 
+    def goes_on_in(self, other: AppendRun) -> bool:
+        """Whether the events of both could be those of one run."""
+        return (
+            self.pattern is other.pattern
+            and self.audio_ms == other.audio_ms
+            and (self.recorded_at_ns is None) == (other.recorded_at_ns is None)
+        )
+
+
+def joined(decoded: Iterable[RecordedEvent | AppendRun]) -> list[RecordedEvent | AppendRun]:
+    """Events with runs that follow on each other, but for what others than the client say in between, as one."""
+    items: list[RecordedEvent | AppendRun] = []
+    runs: list[AppendRun] = []
+    for item in decoded:
+        if runs and not (runs[-1].goes_on_in(item) if isinstance(item, AppendRun) else item.direction != "client"):
+            items.append(_one_run(runs))
+            runs = []
+        if isinstance(item, AppendRun):
+            runs.append(item)
+        else:
+            items.append(item)
+    return [*items, _one_run(runs)] if runs else items
+
+
+def _one_run(runs: Sequence[AppendRun]) -> AppendRun:
+    if len(runs) == 1:
+        return runs[0]
+    first = runs[0]
+    return msgspec.structs.replace(
+        first,
+        positions=[*chain.from_iterable(run.positions for run in runs)],
+        recorded_at_ns=first.recorded_at_ns and [*chain.from_iterable(run.recorded_at_ns or () for run in runs)],
+        monotonic_ns=[*chain.from_iterable(run.monotonic_ns for run in runs)],
+        event_ids=b"".join(run.event_ids for run in runs),
+        audio=b"".join(run.audio for run in runs),
+    )
+
 
 class Shape(msgspec.Struct, frozen=True):
     """What the chunks of like appends have in common.
@@ -140,7 +178,7 @@ class Shape(msgspec.Struct, frozen=True):
         fits &= _PLAIN[ids].all(axis=1)
         if ids.shape[1] > len(b"ek_"):
             fits &= (ids[:, :3] != np.frombuffer(b"ek_", np.uint8)).any(axis=1)  # ephemeral keys are secrets
-        audio = self._audio(texts[fits, self.audio])
+        audio = self._audio(texts[:, self.audio] if fits.all() else texts[fits, self.audio])
         return None if audio is None else Matches(self, np.flatnonzero(fits), ids[fits].tobytes(), audio)
 
     def _fixed(self) -> tuple[slice, slice, slice]:
@@ -151,10 +189,12 @@ class Shape(msgspec.Struct, frozen=True):
         """The decoded audio of all rows, if it gives these very texts when encoded again."""
         if not len(encoded):
             return None
-        whole = np.full((len(encoded), encoded.shape[1] + self.padding), ord("A"), np.uint8)
-        whole[:, : encoded.shape[1]] = encoded
+        whole = encoded
+        if self.padding:
+            whole = np.full((len(encoded), encoded.shape[1] + self.padding), ord("A"), np.uint8)
+            whole[:, : encoded.shape[1]] = encoded
         try:
-            decoded = pybase64.b64decode(whole.tobytes(), validate=True)
+            decoded = pybase64.b64decode(np.ascontiguousarray(whole).ravel().data, validate=True)
         except (binascii.Error, ValueError):
             return None
         if len(decoded) * 4 != whole.size * 3:  # the last one has padding that the shape has not
@@ -314,7 +354,7 @@ def _masked_text_header(length: int) -> bytes:
 def _unmask(frames: Octets) -> Octets:
     """Payloads of frames whose rows start with the mask."""
     count, length = frames.shape[0], frames.shape[1] - _MASK_BYTES
-    words = np.zeros((count, -(-length // _MASK_BYTES)), np.uint32)
+    words = np.empty((count, -(-length // _MASK_BYTES)), np.uint32)  # what is beyond the length is cut off again
     texts = words.view(np.uint8)
     texts[:, :length] = frames[:, _MASK_BYTES:]
     words ^= np.ascontiguousarray(frames[:, :_MASK_BYTES]).view(np.uint32)

@@ -12,7 +12,7 @@ where its audio ends in half a sample, that byte stands behind the FLAC.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -93,7 +93,7 @@ class _Block:
         self.direction = direction
         self.sample_rate = sample_rate
         self.size_bytes = 0
-        self.pieces: list[bytes] = []
+        self.pieces: list[bytes | memoryview] = []
 
     def takes(self, sample_rate: int | None) -> bool:
         """Whether further audio goes in here; half a sample at the end is waited for, but not for ever."""
@@ -143,6 +143,7 @@ class BlockWriter:
         count, size = len(run), len(run.pattern.parts[0].data)
         blocks: list[int] = []
         offsets: list[int] = []
+        audio = memoryview(run.audio)
         while len(blocks) < count:
             first = len(blocks)
             block = self._block(run.pattern.direction, run.positions[first], _pcm_rate(size, run.audio_ms))
@@ -150,8 +151,8 @@ class BlockWriter:
             # A block ends between two samples: half ones must be looked at one by one.
             whole = not (size % _SAMPLE_BYTES or offset % _SAMPLE_BYTES)
             rows = min(count - first, max(1, -(-(BLOCK_BYTES - offset) // size)) if whole else 1)
-            pieces = [run.audio[first * size : (first + rows) * size]]
-            self._fill(block, run.positions[first + rows - 1], rows * size, pieces)
+            piece = audio[first * size : (first + rows) * size]
+            self._fill(block, run.positions[first + rows - 1], rows * size, [piece])
             blocks += [block.position] * rows
             offsets += range(offset, offset + rows * size, size)
         return blocks, offsets
@@ -165,7 +166,7 @@ class BlockWriter:
             block = self._open[direction] = _Block(direction, position, sample_rate)
         return block
 
-    def _fill(self, block: _Block, position: int, size: int, pieces: list[bytes]) -> None:
+    def _fill(self, block: _Block, position: int, size: int, pieces: Sequence[bytes | memoryview]) -> None:
         block.last_position = position
         block.size_bytes += size
         if self._keep:

@@ -115,6 +115,11 @@ def test_the_process_ends_when_it_is_told_to(data_dir: Path) -> None:
     os.close(inner)
 
 
+@pytest.mark.parametrize(("worked", "rest"), [(0.0, 0.25), (0.05, 0.25), (0.2, 0.8), (0.5, 2.0), (60.0, 2.0)])
+def test_the_longer_it_worked_the_longer_it_waits_for_company(worked: float, rest: float) -> None:
+    assert sealer.rest_seconds(worked) == rest
+
+
 def test_a_damaged_manifest_is_no_fault_of_the_journals(data_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
     Journal(data_dir, 1).turn().closed()
     room = data_dir / "manifests" / "date=2026-01-31"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Final
 
 import pybase64
@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
-from recorder.protocol.append_runs import AppendRun
+from recorder.protocol.append_runs import AppendRun, joined
 from recorder.protocol.batch import BatchDecoder, batches, one_by_one
 from recorder.protocol.decode import SessionDecoder
 from recorder.protocol.envelope import Record, RecordedEvent, RecordKind
@@ -119,7 +119,24 @@ def test_batches_give_what_single_records_give(
     while len(records) < 150:
         records += chunks(rng, TEMPLATES[template], size)
 
-    assert every(in_batches(records, batch)) == singly(records)
+    batches, expected = in_batches(records, batch), singly(records)
+
+    assert every(batches) == expected
+    assert one_by_one(joined(chain.from_iterable(batches))) == expected
+
+
+def test_runs_are_joined_unless_the_client_says_something_else_in_between() -> None:
+    rng = random.Random(1)
+    records = opened()
+    for number in range(3):
+        records += [Record(3, at, wire(append(rng, TEMPLATES["plain"], 300))) for at in range(100)]
+        kind = (RecordKind.SERVER_BYTES, RecordKind.CLIENT_BYTES)[number % 2]
+        records.append(Record(kind, 100, wire(b'{"type":"x"}', mask=kind == RecordKind.CLIENT_BYTES)))
+
+    items = joined(chain.from_iterable(in_batches(records, 51)))
+
+    assert [len(item) for item in items if isinstance(item, AppendRun)] == [170, 100]  # 30 showed what they look like
+    assert one_by_one(items) == singly(records)
 
 
 @pytest.mark.parametrize("template", ["plain", "with an id", "id last, spaces", "other ids"])

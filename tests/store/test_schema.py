@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.protocol.append_runs import AppendRun
+from recorder.protocol.append_runs import AppendRun, joined
 from recorder.protocol.envelope import Part, RecordedEvent
 from recorder.store import audio_blocks
 from recorder.store.audio_blocks import BlockWriter
@@ -70,7 +70,7 @@ def test_a_run_fills_the_blocks_that_its_events_fill(count: int, size: int, befo
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(audio_blocks, "BLOCK_BYTES", 100)
         made = [BlockWriter("s"), BlockWriter("s")]
-        parts = [made[0].parts([first, run, run]), made[1].parts([first, *run.events(), *run.events()])]
+        parts = [made[0].parts(joined([first, run, run])), made[1].parts([first, *run.events(), *run.events()])]
 
     assert parts[0].equals(parts[1])
     assert made[0].blocks().equals(made[1].blocks())

@@ -27,7 +27,7 @@ _SESSION = "session_id"
 _WORTHWHILE = frozenset({"column_lifetime", "filter_pushdown", "unused_columns"})
 """Optimizers that cost less than they save, however few events there are."""
 
-FEW_EVENTS = 50_000
+FEW_EVENTS = 150_000
 """Up to so many, models are made without optimizing their queries, and those without rows not at all."""
 
 MANY_EVENTS = 400_000
