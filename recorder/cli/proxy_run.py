@@ -12,10 +12,13 @@ from pathlib import Path
 
 import typer
 
+from recorder.errors import StoreError
+from recorder.pipeline.locks import is_recorded, ring_of
 from recorder.pipeline.parent import ORDERLY
 from recorder.proxy.admin import TOKEN_VARIABLE, Admin
 from recorder.proxy.config import WorkerConfig
 from recorder.proxy.metrics import Metrics
+from recorder.proxy.onlyproxy import OnlyProxy
 from recorder.proxy.supervisor import Child, Signals, listen, supervise, worker_child
 from recorder.proxy.takeover import HandOver, TakeOver
 
@@ -58,6 +61,7 @@ def run(
     """
     rings = Path(settings.ring_dir)
     signals = Signals()
+    lock = _the_only_one(settings, take_over=take_over)
     predecessor = TakeOver(rings) if take_over else None
     sockets = predecessor.sockets if predecessor else listen(address, workers)
     children = [worker_child(settings, number, share) for number, share in enumerate(shares(sockets, workers))]
@@ -91,7 +95,14 @@ def run(
             close_admin()  # the successor listens there already
             signals.stop.set()
 
-        ending.callback(HandOver(rings, sockets, succeeded).close)
+        hand_over = HandOver(rings, sockets, lock, succeeded)
+        ending.callback(hand_over.close)
+
+        def take_no_more() -> None:
+            """Ours are not the only copies of the sockets: workers, or a successor, have theirs."""
+            hand_over.close()
+            _close(sockets)
+            lock.release()
 
         def ready() -> None:
             url = _url(sockets[0].getsockname()[:2], tls=settings.tls_cert is not None)
@@ -104,9 +115,29 @@ def run(
             typer.echo(url)
             sys.stdout.flush()
             if predecessor:
-                predecessor.ready()
+                predecessor.ready(lock)
 
-        supervise(children, signals, on_death=_say_death, on_ready=ready)
+        supervise(children, signals, on_death=_say_death, on_ready=ready, on_stop=take_no_more)
+
+
+def _the_only_one(settings: WorkerConfig, *, take_over: bool) -> OnlyProxy:
+    """See that no other proxy is in the way.
+
+    One that is ending, or whose supervisor was killed, is not, if it finds our rings: it drains them until we can.
+
+    Raises:
+        StoreError: another one takes connections, or would not find our rings.
+    """
+    data, rings = Path(settings.data_dir), Path(settings.ring_dir)
+    lock = OnlyProxy(data)
+    if not take_over:
+        lock.claim()
+    if settings.recording and is_recorded(data) and not (ring_of(data) == rings and rings.is_dir()):
+        raise StoreError(
+            f"{data} is still recorded into by a proxy that is ending, and whose shared memory is in {ring_of(data)}",
+            hint="Wait for its end, or start with the same --ring-dir (and in the same container).",
+        )
+    return lock
 
 
 def shares(sockets: list[socket.socket], workers: int) -> list[list[socket.socket]]:
@@ -127,6 +158,11 @@ def _child(name: str, module: str, stage: int, *words: str) -> Child:
     """One of the processes that come after the workers."""
     command = [sys.executable, "-m", f"recorder.pipeline.{module}", *words]
     return Child(name=name, command=command, stage=stage, farewell=ORDERLY, patience_seconds=_PATIENCE_SECONDS[name])
+
+
+def _close(sockets: list[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()
 
 
 def _remove_if_empty(rings: Path) -> None:

@@ -179,6 +179,7 @@ def supervise(
     *,
     on_death: Callable[[Child, int], None],
     on_ready: Callable[[], None],
+    on_stop: Callable[[], None] = lambda: None,
     poll_seconds: float = 0.1,
 ) -> None:
     """Keep `children` running until asked to stop, then stop them stage by stage.
@@ -188,6 +189,7 @@ def supervise(
         signals: what is asked.
         on_death: called with a child that died unasked and its exit code.
         on_ready: called once all that announce themselves have done so.
+        on_stop: called when asked to stop, before the children are.
         poll_seconds: how often to look after them.
 
     Raises:
@@ -209,6 +211,7 @@ def supervise(
                 signals.reload.clear()
                 _reload(children)
         notify("STOPPING=1")
+        on_stop()
     finally:
         for stage in sorted({child.stage for child in children}):
             _stop([child for child in children if child.stage == stage])

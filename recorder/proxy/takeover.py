@@ -2,7 +2,8 @@
 
 A supervisor listens on a Unix socket beside its rings. A successor (`recorder proxy --take-over`) connects, is handed
 the very sockets (SCM_RIGHTS: what waits in their backlogs waits on), starts its workers on them, and says so; only then
-does the old one stop accepting and drain. Both accept for a moment, neither's calls are cut.
+is it handed the store's lock, and does the old one stop accepting and drain. Both accept for a moment, neither's calls
+are cut.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Final
 
 from recorder.errors import RecorderError
 from recorder.proxy.control import short_path
+from recorder.proxy.onlyproxy import OnlyProxy
 from recorder.store.ring import check_directory, claim_directory
 
 _NAME: Final = "supervisor.sock"
@@ -39,14 +41,17 @@ class TakeOverError(RecorderError):
 
 
 class HandOver:
-    """The old supervisor's side: hands `sockets` to whoever asks, and calls `on_ready` when they serve.
+    """The old supervisor's side: hands `sockets` to whoever asks; once they serve, the `lock`, and calls `on_ready`.
 
     Only this user's processes can ask: the socket lies in a directory of mode 0700.
     """
 
-    def __init__(self, ring_dir: Path, sockets: list[socket.socket], on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self, ring_dir: Path, sockets: list[socket.socket], lock: OnlyProxy, on_ready: Callable[[], None]
+    ) -> None:
         self._path = ring_dir / _NAME
         self._sockets = sockets
+        self._lock = lock
         self._on_ready = on_ready
         claim_directory(ring_dir)
         self._path.unlink(missing_ok=True)  # of a supervisor that was killed, or that handed over to us
@@ -67,6 +72,8 @@ class HandOver:
                 connection.settimeout(_PATIENCE_SECONDS)
                 socket.send_fds(connection, [b"s"], [sock.fileno() for sock in self._sockets])
                 if connection.recv(1) == _READY:
+                    with contextlib.suppress(OSError):  # one of an older version does not wait for it
+                        socket.send_fds(connection, [b"l"], [] if self._lock.fd is None else [self._lock.fd])
                     self._on_ready()
 
     def close(self) -> None:
@@ -106,7 +113,17 @@ class TakeOver:
             raise TakeOverError(ring_dir, "it closed the connection")
         self.sockets = [socket.socket(fileno=fd) for fd in fds]
 
-    def ready(self) -> None:
-        """Tell the predecessor that the sockets are served, so that it may drain."""
+    def ready(self, lock: OnlyProxy) -> None:
+        """Tell the predecessor that the sockets are served, so that it may drain; have the store's `lock` of it.
+
+        Raises:
+            StoreError: it had none (it is of an older version, or has died), and another proxy has.
+        """
+        fds: list[int] = []
         with contextlib.suppress(OSError), self._connection:
             self._connection.sendall(_READY)
+            fds = socket.recv_fds(self._connection, 1, 1)[1]
+        if fds:
+            lock.adopt(fds[0])
+        else:
+            lock.claim()

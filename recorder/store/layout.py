@@ -7,6 +7,7 @@
     DATA/quarantine/<session>.journal, .txt                  journals that could not be sealed, and why
     DATA/write.lock                                          held while segments are written
     DATA/rewrite.lock                                        held while stored sessions are changed
+    DATA/proxy.lock                                          held by the proxy that takes connections for the store
     DATA/audit.jsonl                                         what was erased, pruned and redacted, and when
 
 A name is a session's id, that and a part's number (`<session>.00003`), or `compact-<digest>`, whose data files are

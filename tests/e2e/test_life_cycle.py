@@ -80,6 +80,14 @@ def says(client: socket.socket, words: bytes) -> bytes:
     return read_exactly(client, len(words))
 
 
+def accepts(address: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(address, PATIENCE).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
 def options(echo: Echo, data: Path, *more: str) -> list[str]:
     return ["proxy", "--listen", "127.0.0.1:0", "--upstream", echo.url, "--data", str(data), "--ring-mb", "4", *more]
 
@@ -167,6 +175,51 @@ def test_a_second_proxy_on_the_same_port_is_an_error(run: Run, data: Path, echo:
     failed = failing(*options(echo, tmp_path / "other"), "--listen", address)
     assert failed.returncode == 6
     assert f"cannot listen on {address}: Address already in use" in failed.stderr
+
+
+def test_a_second_proxy_on_the_same_store_is_an_error_that_names_the_first(run: Run, data: Path, echo: Echo) -> None:
+    first = run(*options(echo, data))
+    for more in ([], ["--no-recording"], ["--listen", first.url.partition("://")[2]]):
+        failed = failing(*options(echo, data, *more))
+        assert failed.returncode == 5
+        words = " ".join(failed.stderr.split())
+        assert f"process {first.process.pid} on {os.uname().nodename}" in words
+        assert str(data) in words
+        assert "--take-over" in words
+        assert "another --data" in words
+    with call(first.address) as client:
+        assert says(client, b"fine") == b"fine"
+    new = run(*options(echo, data, "--take-over"))  # who was refused has not taken the first one's place for this
+    assert new.address == first.address
+    assert first.process.wait(PATIENCE) == 0
+    failed = failing(*options(echo, data))
+    assert f"process {new.process.pid}" in failed.stderr
+    new.kill("all")
+    third = run(*options(echo, data))  # a kill leaves nothing in the way
+    with call(third.address) as client:
+        assert says(client, b"fine") == b"fine"
+
+
+def test_one_that_drains_refuses_connections_and_another_can_be_started_beside_it(
+    run: Run, data: Path, echo: Echo, tmp_path: Path
+) -> None:
+    old = run(*options(echo, data, "--drain-seconds", "60"))
+    with call(old.address) as running:
+        old.process.terminate()
+        eventually(lambda: not accepts(old.address), "connections are refused")
+        (tmp_path / "rings").mkdir()
+        failed = failing(*options(echo, data, "--ring-dir", str(tmp_path / "rings")))
+        assert failed.returncode == 5
+        words = " ".join(failed.stderr.split())
+        assert "is still recorded into by a proxy that is ending" in words
+        new = run(*options(echo, data), "--listen", f"127.0.0.1:{old.address[1]}")
+        with call(new.address) as client:
+            assert says(client, b"new") == b"new"
+        assert says(running, b"old") == b"old"
+    assert old.process.wait(PATIENCE) == 0
+    assert new.stop() == 0
+    with Catalog(data) as catalog:
+        assert catalog.query("SELECT count(*) FROM sessions").item() == 2
 
 
 def test_sighup_reloads_the_certificate_and_running_calls_go_on(
