@@ -7,10 +7,14 @@ from: what looks like one is replaced by its fingerprint on the way out.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import logging
 import os
 import sys
+import threading
+import time
+from dataclasses import dataclass
 from typing import Any, Final, TextIO
 
 import msgspec
@@ -22,6 +26,10 @@ FORMAT_VARIABLE: Final = "RECORDER_LOG_FORMAT"
 LEVEL_VARIABLE: Final = "RECORDER_LOG_LEVEL"
 PROCESS_VARIABLE: Final = "RECORDER_PROCESS"
 """What the supervisor calls a child, since there may be several workers."""
+
+FIRST_LINES: Final = 10
+PERIOD_SECONDS: Final = 60.0
+"""Of lines of one cause that strangers can provoke, so many are written, by each process, in so long."""
 
 FORMATS: Final = ("console", "json")
 LEVELS: Final = ("debug", "info", "warning", "error")
@@ -44,7 +52,7 @@ def configure(process: str, *, log_format: str | None = None, level: str | None 
     log_format = _choice("--log-format", log_format, FORMAT_VARIABLE, FORMATS, "console")
     level = _choice("--log-level", level, LEVEL_VARIABLE, LEVELS, "info")
     process = os.environ.get(PROCESS_VARIABLE, process)
-    handler = logging.StreamHandler(sys.stderr)
+    handler = LimitedHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(process) if log_format == "json" else ConsoleFormatter(process, sys.stderr))
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -62,6 +70,68 @@ def _choice(option: str, given: str | None, variable: str, allowed: tuple[str, .
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
     return {name: value for name, value in vars(record).items() if name not in _OWN and value is not None}
+
+
+class LimitedHandler(logging.StreamHandler[TextIO]):
+    """Writes lines; of those that strangers can provoke, only so many.
+
+    Whoever can reach the listener could fill the disk with lines otherwise. A line with a field `cause` is one of
+    them: of each cause the first `FIRST_LINES` of a period are written, and at its end how many more there were.
+
+    Args:
+        stream: where to.
+        period_seconds: how long a period is; it begins with a line.
+    """
+
+    def __init__(self, stream: TextIO, period_seconds: float = PERIOD_SECONDS) -> None:
+        super().__init__(stream)
+        self._period_seconds = period_seconds
+        self._periods: dict[str, _Period] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, or count it. The caller holds the handler's lock."""
+        cause: str | None = getattr(record, "cause", None)
+        if cause is None:
+            super().emit(record)
+            return
+        now = time.monotonic()
+        period = self._periods.get(cause)
+        if period is None or (now >= period.ends_at and not period.left_out):
+            period = self._periods[cause] = _Period(now + self._period_seconds)
+        if period.written < FIRST_LINES:
+            period.written += 1
+            super().emit(record)
+            return
+        if not period.left_out:
+            timer = threading.Timer(max(period.ends_at - now, 0), self._tell, (cause,))
+            timer.daemon = True
+            timer.start()
+        period.left_out += 1
+        period.latest = (record.name, record.levelno, record.getMessage())
+
+    def _tell(self, cause: str) -> None:
+        with self.lock or contextlib.nullcontext():
+            period = self._periods.pop(cause, None)
+            if period is not None and period.left_out:
+                name, level, message = period.latest
+                words = f"{period.left_out} more lines like this within {self._period_seconds:.0f} s: {message}"
+                record = logging.LogRecord(name, level, "", 0, words, None, None)
+                vars(record).update(cause=cause, left_out=period.left_out)
+                super().emit(record)
+
+    def close(self) -> None:
+        """Say what has not been said."""
+        for cause in list(self._periods):
+            self._tell(cause)
+        super().close()
+
+
+@dataclass
+class _Period:
+    ends_at: float
+    written: int = 0
+    left_out: int = 0
+    latest: tuple[str, int, str] = ("", 0, "")  # logger, level, message
 
 
 class JsonFormatter(logging.Formatter):

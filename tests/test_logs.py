@@ -3,7 +3,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -115,4 +115,57 @@ def test_every_field_of_a_line_is_documented() -> None:
         for key in re.findall(r'"(\w+)":', pairs)
     }
     written = json.loads(JsonFormatter("x").format(record("said")))
-    assert documented == {*written, *given, "exception"}
+    assert documented == {*written, *given, "exception", "left_out"}
+
+
+def limited(period_seconds: float) -> tuple[logs.LimitedHandler, io.StringIO]:
+    written = io.StringIO()
+    handler = logs.LimitedHandler(written, period_seconds)
+    handler.setFormatter(JsonFormatter("worker 0"))
+    return handler, written
+
+
+def lines(written: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in written.getvalue().splitlines()]
+
+
+def test_of_lines_that_strangers_provoke_the_first_are_written_and_then_a_count() -> None:
+    handler, written = limited(3600)
+    for number in range(1000):
+        handler.handle(record("refused %d", number, cause="bad_request", level=logging.WARNING))
+        if number < 3:
+            handler.handle(record("refused %d", number, cause="no_route"))
+        handler.handle(record("news %d", number))
+    handler.close()
+    found = lines(written)
+    refused = [line["message"] for line in found if line.get("cause") == "bad_request"]
+    assert refused == [f"refused {number}" for number in range(10)] + [
+        "990 more lines like this within 3600 s: refused 999"
+    ]
+    assert found[-1] == {**found[-1], "level": "warning", "logger": "recorder.somewhere", "left_out": 990}
+    assert [line["message"] for line in found if line.get("cause") == "no_route"] == [f"refused {n}" for n in range(3)]
+    assert sum("cause" not in line for line in found) == 1000
+
+
+def test_the_count_comes_at_the_periods_end_by_itself_and_a_new_period_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    due: list[tuple[float, Callable[[], None]]] = []
+
+    class Timer:
+        def __init__(self, seconds: float, call: Callable[..., None], arguments: tuple[str, ...]) -> None:
+            due.append((seconds, lambda: call(*arguments)))
+
+        def start(self) -> None:
+            """Not before the test says so."""
+
+    monkeypatch.setattr("threading.Timer", Timer)
+    handler, written = limited(60)
+    for number in range(12):
+        handler.handle(record("refused %d", number, cause="bad_request"))
+    ((seconds, goes_off),) = due
+    assert 0 < seconds <= 60
+    goes_off()
+    handler.handle(record("refused again", cause="bad_request"))
+    assert [line["message"] for line in lines(written)][10:] == [
+        "2 more lines like this within 60 s: refused 11",
+        "refused again",
+    ]

@@ -126,7 +126,7 @@ class Logbook:
         else:
             self.unrecordable = not off
             self._counters.add(ERROR, value="not_recorded")
-            log.error("the session is not recorded: the ring is full", extra=self.named)
+            log.error("the session is not recorded: the ring is full", extra=self.named | {"cause": "ring_full"})
 
     def connected(self, seconds: float) -> None:
         """Note how long it took to connect to the upstream."""
@@ -183,7 +183,9 @@ class Logbook:
         if facts["status"] is not None:  # a refusal, which is about to be sent
             facts["handshake_seconds"] = (time.monotonic_ns() - self._began_ns) / 1e9
         if not tap.facts(RecordKind.CLOSED, facts):
-            log.error("the session's end cannot be recorded yet: the ring is full", extra=self.named)
+            log.error(
+                "the session's end cannot be recorded yet: the ring is full", extra=self.named | {"cause": "ring_full"}
+            )
             _settle_later(tap)
 
 

@@ -126,7 +126,7 @@ class Session:
             self._abandon(self._client_error, upstream, reset=True)
         except Exception:
             self._counters.add(ERROR, value="internal")
-            log.exception("the handshake failed", extra=self._named)
+            log.exception("the handshake failed", extra=self._provoked("internal"))
             self._abandon("internal error", upstream)
 
     def _notice_a_reset(self) -> None:
@@ -197,9 +197,9 @@ class Session:
     def _tap(self) -> Tap | None:
         return self._book.tap if self._book is not None else None
 
-    @property
-    def _named(self) -> dict[str, Any]:
-        return {"session_id": self.session_id}
+    def _provoked(self, cause: str) -> dict[str, Any]:
+        """The fields of a line that anybody can cause, again and again: only so many of them are written."""
+        return {"session_id": self.session_id, "cause": cause}
 
     @property
     def _traffic(self) -> tuple[int, int]:
@@ -246,7 +246,7 @@ class Session:
         if response.status != HTTPStatus.SWITCHING_PROTOCOLS:
             self._record_close(closed_by="upstream", status=response.status, error=None)
             self._counters.add(REFUSED, value="upstream_refused")
-            log.info("refused by the upstream: %d", response.status, extra=self._named)
+            log.info("refused by the upstream: %d", response.status, extra=self._provoked("upstream_refused"))
             self._answered = True
             await pass_refusal_on(response, upstream, self._client)
             await close_politely(self._client)
@@ -308,14 +308,14 @@ class Session:
     async def _refuse(self, refusal: RefusedError, upstream: socket.socket | None) -> None:
         self._selector.unwatch(self._client.fileno())
         if self._answered:
-            log.warning("failed in mid-answer: %s", refusal.message, extra=self._named)
+            log.warning("failed in mid-answer: %s", refusal.message, extra=self._provoked(refusal.code))
             self._record_close(closed_by=refusal.by, status=None, error=refusal.message)
             reset_on_close(self._client)  # a mere end could pass for the answer's
             self._abandon(refusal.message, upstream)
             return
         self._counters.add(REFUSED, value=refusal.code)
         level = logging.DEBUG if refusal.status == HTTPStatus.TOO_MANY_REQUESTS else logging.WARNING
-        log.log(level, "refused: %d %s", refusal.status, refusal.message, extra=self._named)
+        log.log(level, "refused: %d %s", refusal.status, refusal.message, extra=self._provoked(refusal.code))
         self._record_close(closed_by=refusal.by, status=refusal.status, error=refusal.message)
         try:
             async with asyncio.timeout(self._config.handshake_timeout_seconds):

@@ -46,7 +46,12 @@ class TokenFailures:
         if count < MAX_FAILURES:
             return RefusedError(401, "unauthorized", "a valid client token is needed here", by="client")
         if count == MAX_FAILURES:
-            log.warning("%d clients without a valid token from %s: more get 429, and no line each", count, place)
+            log.warning(
+                "%d clients without a valid token from %s: more get 429, and no line each",
+                count,
+                place,
+                extra={"cause": "too_many_failures"},
+            )
         return RefusedError(429, "too_many_failures", "too many attempts without a valid client token", by="client")
 
     def _forget_the_oldest(self) -> None:

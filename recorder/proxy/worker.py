@@ -171,7 +171,8 @@ class Worker:
             except OSError as error:
                 if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
                     self._counters.add(ERROR, value="accept")
-                    log.error("cannot accept connections: %s", error.strerror)  # noqa: TRY400 - the words say it all
+                    told = {"cause": "accept"}
+                    log.error("cannot accept connections: %s", error.strerror, extra=told)  # noqa: TRY400 - said all
                     self._pause(listener)
                     return
                 continue  # that connection is gone already
@@ -233,7 +234,8 @@ class Worker:
                 return await start_tls(client, context, server_side=True)
         except (OSError, TimeoutError) as error:
             self._counters.add(ERROR, value="client_tls")
-            log.info("TLS with %s failed: %s", address, str(error) or "it took too long")
+            why = str(error) or "it took too long"
+            log.info("TLS with %s failed: %s", address, why, extra={"cause": "client_tls"})
             return None
         finally:
             self._securing -= 1

@@ -272,3 +272,23 @@ def test_logs_are_json_and_hold_no_key(data: Path) -> None:
     assert [line["message"] for line in lines if "refused: 400" in line["message"]] == [
         "refused: 400 illegal header line"
     ]
+
+
+def test_a_scanner_fills_no_log_and_is_counted(data: Path) -> None:
+    port = free_port()
+    arguments = ["proxy", "--listen", "127.0.0.1:0", "--data", str(data), "--ring-mb", "4", "--log-format", "json"]
+    with (data.parent / "log").open("w+b") as log:
+        proxy = RecorderProcess(*arguments, "--admin", f"127.0.0.1:{port}", stderr=log)
+        for number in range(300):
+            with socket.create_connection(proxy.address, 20) as client:
+                client.sendall(b"GET /%d HTTP/1.1 nonsense\r\n\r\n" % number)
+                assert read_head(client).startswith(b"HTTP/1.1 400 ")
+        refused = Admin(port).metrics()['recorder_sessions_refused_total{cause="bad_request"}']
+        assert proxy.stop() == 0
+        log.seek(0)
+        lines = [json.loads(line) for line in log]
+    assert refused == 300
+    lines = [line for line in lines if line.get("cause") == "bad_request"]
+    assert [line["message"] for line in lines[:-1]] == ["refused: 400 illegal request line"] * 10
+    assert lines[-1]["message"] == "290 more lines like this within 60 s: refused: 400 illegal request line"
+    assert lines[-1]["left_out"] == 290
