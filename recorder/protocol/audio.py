@@ -17,7 +17,7 @@ import msgspec
 import pybase64
 
 from recorder.protocol.envelope import Part
-from recorder.protocol.json_scan import Scalar, scalars, string_value
+from recorder.protocol.json_scan import Scalar, string_value, strings_of
 
 DEFAULT_PCM_RATE: Final = 24_000
 _G711_RATE: Final = 8_000
@@ -36,6 +36,7 @@ _SAMPLE_BYTES: Final = {
 DEFAULT_BYTES_PER_MS: Final = 2 * DEFAULT_PCM_RATE / 1000
 
 _MEDIA_KEY: Final = re.compile(r'"(?:audio|image_url)"\s*:\s*"')
+_NESTED: Final = frozenset({"audio", "image_url"})
 _DATA_URL: Final = b"base64,"
 _DEEPEST_PLACE: Final = 6  # response.output[].content[].audio
 _SPACE: Final = b" \t\r\n"
@@ -217,9 +218,9 @@ def cut_media(text: bytes, event_type: str | None) -> Cut:
     parts: list[Part] = []
     audio: dict[tuple[str | int, ...], int | None] = {}  # by place, since of a key said twice the last one holds
     done = removed = 0
-    for scalar in scalars(text):
+    for scalar in strings_of(text, _NESTED | {key}):
         kind = _media_kind(scalar.path, key)
-        if kind is None or not text.startswith(b'"', scalar.start):
+        if kind is None:
             continue
         start, end = _encoded_span(text, scalar, kind)
         if start == end:
@@ -248,7 +249,7 @@ def _media_kind(path: list[str | int], top_key: str) -> str | None:
     key = path[-1]
     if len(path) == 1:
         return "audio" if key == top_key else None
-    if key not in {"audio", "image_url"}:
+    if key not in _NESTED:
         return None
     in_content = len(path) > 2 and path[-3] in {"content", "output"} and isinstance(path[-2], int)
     if not in_content and path[-2] != "part":

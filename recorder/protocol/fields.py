@@ -78,8 +78,10 @@ def read_object(text: bytes) -> dict[str, Any]:
     """A message as a dict: for those few whose content matters to the decode. Empty when it is none, or huge."""
     if len(text) > _MAX_OBJECT_BYTES:
         return {}
+    if b"{" not in text:  # it costs little to be sent, by the million
+        return {}
     try:
-        value = json.loads(text.decode("utf-8", "replace").removeprefix("\ufeff"), parse_int=_integer, strict=False)
+        value = _lenient.decode(text.decode("utf-8", "replace").removeprefix("\ufeff"))
     except ValueError:
         return {}
     except RecursionError:
@@ -89,6 +91,8 @@ def read_object(text: bytes) -> dict[str, Any]:
 
 def _read_leniently(text: bytes) -> Fields:
     message = read_object(text)
+    if not message:
+        return Fields()
     kind = message.get("type")
     fields = Fields(_text(kind) if isinstance(kind, str) else None)
     for name in ("event_id", "response_id", "item_id", "call_id", "previous_item_id"):
@@ -140,3 +144,6 @@ def _number(value: object) -> float | None:
 def _integer(digits: str) -> int | None:
     """An integer of the size that ids and counts have; Python refuses to convert the endless ones."""
     return int(digits) if len(digits) <= _MAX_ID_DIGITS else None
+
+
+_lenient: Final = json.JSONDecoder(parse_int=_integer, strict=False)

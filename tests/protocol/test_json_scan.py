@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.protocol.json_scan import scalars, string_value
+from recorder.protocol.json_scan import scalars, string_value, strings_of
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=12),
@@ -49,10 +49,73 @@ def test_broken_json_gives_what_can_be_made_out(text: bytes, paths: list[tuple[s
     assert found == [path for path in paths if path != ("",)]
 
 
+NAMES = frozenset({"audio", "delta"})
+TOKENS = [
+    *(
+        b'"audio"',
+        b'"delta"',
+        b'"a"',
+        b'"\\u0061udio"',
+        b'"delta\\""',
+        b'"',
+        b"\\",
+        b'"[{,"',
+        b'"x\xff"',
+        b'""',
+        b"7",
+        b"nu",
+    ),
+    *(
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b",",
+        b":",
+        b" ",
+        b'"audio":"eA=="',
+        b'"a":1,',
+        b'"b":"",',
+        b"[]",
+        b"{}",
+        b'["",1],',
+        b'{"c":0},',
+    ),
+]
+
+
+def expected(text: bytes) -> list[tuple[tuple[str | int, ...], int, int]]:
+    found = [(tuple(path), start, end) for path, start, end in scalars(text) if text[start] == ord('"')]
+    return [one for one in found if one[0] and one[0][-1] in NAMES]
+
+
+@given(st.lists(st.sampled_from(TOKENS), max_size=60))
+def test_strings_of_some_names_are_those_of_all_scalars(tokens: list[bytes]) -> None:
+    text = b"".join(tokens)
+    assert [(tuple(path), start, end) for path, start, end in strings_of(text, NAMES)] == expected(text)
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.sampled_from(["", "eA==", '"', "x,]"]),
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.dictionaries(st.sampled_from("abc") | st.sampled_from(sorted(NAMES)), inner)
+        ),
+        max_leaves=30,
+    ),
+    st.sampled_from([None, 1]),
+)
+def test_strings_of_some_names_in_whole_messages(value: object, indent: int | None) -> None:
+    text = json.dumps(value, indent=indent).encode()
+    assert [(tuple(path), start, end) for path, start, end in strings_of(text, NAMES)] == expected(text)
+
+
 @pytest.mark.parametrize("bomb", [b"[" * 200_000, b'{"a":' * 100_000, b'"' + b'\\"' * 200_000, b'"\\' * 100_000])
 def test_bombs_end_soon(bomb: bytes) -> None:
     """A scan that is quadratic in any of these would not end within the suite's patience."""
     assert sum(1 for _ in scalars(bomb)) <= 1
+    assert sum(1 for _ in strings_of(bomb, NAMES)) <= 1
 
 
 @pytest.mark.parametrize(

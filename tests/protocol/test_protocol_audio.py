@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recorder.protocol import audio
 from recorder.protocol.audio import (
     Formats,
     audio_key,
@@ -14,6 +15,7 @@ from recorder.protocol.audio import (
     may_hold_media,
 )
 from recorder.protocol.envelope import rebuild
+from recorder.protocol.json_scan import scalars
 
 PCM = base64.b64encode(bytes(range(200))).decode()
 
@@ -252,3 +254,40 @@ def test_may_hold_media() -> None:
     assert may_hold_media('{"audio" : "x"}')
     assert may_hold_media('{"image_url":"x"}')
     assert not may_hold_media('{"modalities":["audio"],"audio":{"input":{}}}')
+
+
+SOUP = [
+    *(
+        b'{"type":"x"',
+        b'"audio"',
+        b'"delta"',
+        b'"image_url"',
+        b'"content"',
+        b'"part"',
+        b'"eA=="',
+        b'"e\\/"',
+        b'"7"',
+        b"7",
+        b'""',
+    ),
+    *(
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b",",
+        b":",
+        b'"data:image/png;base64,eA=="',
+        b'"content":[{"audio":"eHg="}],',
+        b'"a":{"b":[1,""]},',
+    ),
+]
+
+
+@given(st.lists(st.sampled_from(SOUP), max_size=50), st.sampled_from([None, "response.output_audio.delta"]))
+def test_what_is_passed_over_holds_no_media(soup: list[bytes], event_type: str | None) -> None:
+    text = b"".join(soup)
+    cut = cut_media(text, event_type)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(audio, "strings_of", lambda text, _: (s for s in scalars(text) if text[s.start] == ord('"')))
+        assert cut_media(text, event_type) == cut
