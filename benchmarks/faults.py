@@ -76,6 +76,7 @@ class _Plan:
     act: Act
     cuts_calls: bool = False
     small_disk: bool = False
+    seals: bool = False
     seconds: float = 6.0
 
 
@@ -109,12 +110,22 @@ def _plans(*, quick: bool) -> list[_Plan]:
         _Plan("stall", stall, few, _stall),
         _Plan("stall_many", stall, more, _stall),
         _Plan("disk_full", "disk full for 8 s", few, _fill_disk, small_disk=True, seconds=13.0),
+        _Plan(
+            key="disk_full_sealing",
+            what="disk full for 8 s, while it is sorted and sealed",
+            sessions=few,
+            act=_fill_disk,
+            small_disk=True,
+            seals=True,
+            seconds=13.0,
+        ),
     ]
 
 
 def _run(bench: Bench, plan: _Plan) -> Fault:
     traffic = Traffic("voice", plan.sessions, plan.seconds, reconnect=plan.key == "kill_worker", drain=2.0)
-    options = ("--no-seal", "--disk-floor-mb", "0") if plan.small_disk else ()
+    options = ("--seal-seconds", "1") if plan.seals else ("--no-seal",)
+    options = (*options, "--disk-floor-mb", "0") if plan.small_disk else ()
     with bench.scene(tls=False, options=options) as scene, _disk(scene, small=plan.small_disk):
         with bench.start(OURS, scene) as proxy, bench.load(traffic, scene) as load:
             outcome = _strike(load, lambda: plan.act(proxy, scene))
