@@ -23,6 +23,8 @@ RETRY_SECONDS: Final = 60
 """What a client that is refused with 429 is told to wait."""
 
 _ADVICE: Final = {401: "WWW-Authenticate: Bearer\r\n", 429: f"Retry-After: {RETRY_SECONDS}\r\n"}
+_END_OF_HEAD: Final = b"\r\n\r\n"
+_TLS: Final = b"\x16"  # how a handshake begins, and no HTTP method does
 _UNFIT: Final = frozenset({b"CONNECT", b"TRACE"})
 
 
@@ -112,16 +114,10 @@ async def read_request(sock: socket.socket, max_bytes: int) -> Request | None:
         RefusedError: it is malformed, too large, or in a form that cannot be forwarded safely.
         OSError: the connection failed.
     """
-    raw = b""
-    while (end := raw.find(b"\r\n\r\n")) < 0 and len(raw) <= max_bytes:
-        data = await receive(sock)
-        if not data:
-            if raw:
-                raise RefusedError(400, "bad_request", "the connection ended inside the request head", by="client")
-            return None
-        raw += data
-    if not 0 <= end <= max_bytes:
-        raise RefusedError(431, "headers_too_large", f"the request head is over {max_bytes} bytes", by="client")
+    raw = await _read_head(sock, max_bytes)
+    if raw is None:
+        return None
+    end = raw.index(_END_OF_HEAD)
     parser = h11.Connection(h11.SERVER, max_incomplete_event_size=max_bytes + 4)
     try:
         parser.receive_data(raw[: end + 4])
@@ -143,7 +139,28 @@ async def read_request(sock: socket.socket, max_bytes: int) -> Request | None:
     if {"content-length", "transfer-encoding"} <= names:
         # RFC 9112 section 6.1: what two readers may frame differently is an attempt to smuggle a request
         raise RefusedError(400, "bad_request", "both Content-Length and Transfer-Encoding", by="client")
-    return Request(event.method.decode(ENCODING), event.target.decode(ENCODING), headers, raw[end + 4 :])
+    request = Request(event.method.decode(ENCODING), event.target.decode(ENCODING), headers, raw[end + 4 :])
+    if request.is_upgrade and ("transfer-encoding" in names or int(request.header("content-length") or 0)):
+        # what one reader takes for the body are messages to another
+        raise RefusedError(400, "bad_request", "a WebSocket's request has no body", by="client")
+    return request
+
+
+async def _read_head(sock: socket.socket, max_bytes: int) -> bytes | None:
+    raw = b""
+    while (end := raw.find(_END_OF_HEAD)) < 0 and len(raw) <= max_bytes:
+        data = await receive(sock)
+        if not data:
+            if raw:
+                raise RefusedError(400, "bad_request", "the connection ended inside the request head", by="client")
+            return None
+        raw += data
+        if raw.startswith(_TLS):  # there will be no end of a head, and the client would wait for the timeout
+            words = "the client speaks TLS, and this address does not (--tls-cert, --tls-self-signed)"
+            raise RefusedError(400, "bad_request", words, by="client")
+    if not 0 <= end <= max_bytes:
+        raise RefusedError(431, "headers_too_large", f"the request head is over {max_bytes} bytes", by="client")
+    return raw
 
 
 async def read_response(sock: socket.socket, max_bytes: int, *, who: str = "the upstream") -> Response:

@@ -164,6 +164,27 @@ def test_a_bad_request_is_answered_and_never_forwarded(worker: MakeWorker, reque
     assert json.loads(body)["error"]["type"] == "recorder_proxy_error"
 
 
+def test_who_speaks_tls_to_a_plain_listener_learns_it_at_once(
+    worker: MakeWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    proxy = worker(f"ws://127.0.0.1:{closed_port()}", handshake_timeout_seconds=3600.0)
+    with proxy.connect() as client, pytest.raises(ssl.SSLError, match=r"WRONG_VERSION_NUMBER|HTTP_REQUEST"):
+        ssl.create_default_context().wrap_socket(client, server_hostname="localhost")
+    assert "the client speaks TLS, and this address does not" in caplog.text
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 5", b"Transfer-Encoding: chunked"])
+def test_an_upgrade_has_no_body_that_upstream_and_recorder_might_read_differently(
+    worker: MakeWorker, framing: bytes
+) -> None:
+    proxy = worker(f"ws://127.0.0.1:{closed_port()}")
+    status, body = exchange(proxy, UPGRADE.replace(b"Host:", framing + b"\r\nHost:") + b"hello")
+    assert status == b"HTTP/1.1 400 Bad Request"
+    assert json.loads(body)["error"]["message"] == "a WebSocket's request has no body"
+    empty = UPGRADE.replace(b"Host:", b"Content-Length: 0\r\nHost:")
+    assert exchange(proxy, empty)[0] == b"HTTP/1.1 502 Bad Gateway"
+
+
 def test_no_upstream_is_a_502_and_on_record(worker: MakeWorker) -> None:
     port = closed_port()
     proxy = worker(f"ws://127.0.0.1:{port}")
