@@ -7,6 +7,7 @@ commands of its own has them in `app`. To add one, write the module and name it 
 
 from __future__ import annotations
 
+import errno
 import inspect
 import logging
 import os
@@ -171,6 +172,11 @@ def _run() -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return _pipe_closed()
+    except OSError as error:
+        if error.errno not in {errno.EMFILE, errno.ENFILE}:
+            return _unexpected(error)
+        hint = "Allow more: `ulimit -n 65536`, or LimitNOFILE= in a systemd unit."
+        return _fail(f"out of file descriptors: {error.strerror}", hint, 1)
     except Exception as error:  # noqa: BLE001  the last line of defence: no traceback reaches a user unasked
         return _unexpected(error)
     return code if isinstance(code, int) else 0

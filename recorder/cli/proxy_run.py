@@ -12,6 +12,7 @@ from pathlib import Path
 
 import typer
 
+from recorder.cli.proxy_setup import allow_files
 from recorder.errors import StoreError
 from recorder.pipeline.locks import is_recorded, ring_of
 from recorder.pipeline.parent import ORDERLY
@@ -61,6 +62,8 @@ def run(
     """
     rings = Path(settings.ring_dir)
     signals = Signals()
+    if shortage := allow_files(settings.max_sessions):
+        log.warning("%s (ulimit -n, --max-sessions)", shortage)
     lock = _the_only_one(settings, take_over=take_over)
     predecessor = TakeOver(rings) if take_over else None
     sockets = predecessor.sockets if predecessor else listen(address, workers)

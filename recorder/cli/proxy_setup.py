@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import shutil
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -30,6 +31,9 @@ HEADINGS = ("NAME", "HOST", "PATH", "UPSTREAM", "THROUGH", "CREDENTIAL", "RECORD
 _MOST_RING_BYTES: Final = 256 << 20
 """Three seconds of 750 voice sessions, which is what a worker can carry."""
 
+_MOST_FILES: Final = 1 << 20
+_OWN_FILES: Final = 64  # those of a worker beside its sessions' two each
+
 _RING_SHARE: Final = 8
 """All rings together take one part in so many of what is free: it is the machine's memory, and a successor's rings
 (`--take-over`), or those of workers that died, lie there as well for a while."""
@@ -38,6 +42,26 @@ _RING_SHARE: Final = 8
 def absolute(path: Path | None) -> str | None:
     """A path as workers get it: they may run in another directory."""
     return str(path.absolute()) if path is not None else None
+
+
+def allow_files(sessions: int) -> str | None:
+    """Let this process, and those that it starts, have as many files open as the system allows.
+
+    Args:
+        sessions: as many as a worker is to carry.
+
+    Returns:
+        That this is too little for so many, in words; None where it is enough.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    carried = (most - _OWN_FILES) // 2
+    if carried >= sessions:
+        return None
+    return f"a process may have {most} files open here: {max(carried, 0)} sessions in a worker, not {sessions}"
 
 
 def default_ring_bytes(directory: Path, workers: int) -> int:

@@ -78,6 +78,11 @@ class Drain:
         """The share of its capacity that the fullest ring holds."""
         return max((ring.used_bytes / ring.capacity for ring in self._rings.values()), default=0.0)
 
+    @property
+    def left_bytes(self) -> int:
+        """What all of them hold."""
+        return sum(ring.used_bytes for ring in self._rings.values())
+
     def drain(self) -> int:
         """Look for rings and for dead workers, and take what the rings hold. Returns the number of bytes moved.
 

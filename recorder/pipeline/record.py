@@ -81,6 +81,7 @@ def run(
             except OSError as error:
                 outage.goes_on(error)
                 if last_round:
+                    _say_what_is_left(drain, ring_dir)
                     break
                 time.sleep(_RETRY_SECONDS)
     finally:
@@ -88,6 +89,15 @@ def run(
         syncer.join()
         drain.close()
         lock.release()
+
+
+def _say_what_is_left(drain: Drain, ring_dir: Path) -> None:
+    log.error(
+        "%d bytes that could not be written stay in %s: the next start on this data directory brings them in, "
+        "a reboot loses them",
+        drain.left_bytes,
+        ring_dir,
+    )
 
 
 def _keep_taking(drain: Drain, stopped: threading.Event | None) -> None:

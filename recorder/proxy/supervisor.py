@@ -9,6 +9,7 @@ calls go on to their end without it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -131,6 +132,7 @@ def listen(address: str, count: int = 1) -> list[socket.socket]:
     Raises:
         UsageError: the address makes no sense.
         ListenError: it cannot be had.
+        OSError: there are too few file descriptors.
     """
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit() or int(port) > 65535:
@@ -147,6 +149,8 @@ def listen(address: str, count: int = 1) -> list[socket.socket]:
     except OSError as error:
         for sock in sockets:
             sock.close()
+        if error.errno in {errno.EMFILE, errno.ENFILE}:  # another address would not help
+            raise
         raise ListenError(address, words_for(error)) from None
     return sockets
 
@@ -243,10 +247,19 @@ def _look_after(child: Child, due: dict[str, float], on_death: Callable[[Child, 
             raise ChildFailedError(child.name, code)
         on_death(child, code)
         child.failures = 0 if now - child.started > _STEADY_SECONDS else child.failures + 1
-        pause = min(_FIRST_PAUSE_SECONDS * 2**child.failures, _LONGEST_PAUSE_SECONDS) if child.failures > 1 else 0
-        due[child.name] = now + pause
+        due[child.name] = now + _pause(child)
     if child.process is None and now >= due[child.name]:
-        child.start()
+        try:
+            child.start()
+        except OSError as error:  # no memory, no process: the others go on
+            child.ask_to_stop()
+            child.failures += 1
+            due[child.name] = now + _pause(child)
+            log.error("%s cannot be started: %s; it is tried again", child.name, error.strerror)  # noqa: TRY400 - said
+
+
+def _pause(child: Child) -> float:
+    return min(_FIRST_PAUSE_SECONDS * 2**child.failures, _LONGEST_PAUSE_SECONDS) if child.failures > 1 else 0
 
 
 def _stop(children: list[Child]) -> None:

@@ -311,7 +311,7 @@ def main() -> int:
         with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
             runner.run(serve())
     except RecorderError as error:
-        log.error("%s", " ".join(filter(None, (error.message, error.hint))))  # noqa: TRY400 - its words say it all
+        log.error("%s", ". ".join(filter(None, (error.message, error.hint))))  # noqa: TRY400 - its words say it all
         return error.exit_code
     return 0
 

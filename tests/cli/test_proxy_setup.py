@@ -1,5 +1,6 @@
 """What `recorder proxy` decides before it listens."""
 
+import resource
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from recorder.cli.main import app
-from recorder.cli.proxy_setup import default_ring_bytes
+from recorder.cli.proxy_setup import allow_files, default_ring_bytes
 from recorder.errors import UsageError
 
 MIB = 1 << 20
@@ -58,3 +59,23 @@ def test_a_ring_directory_that_is_not_there_is_not_passed_by(tmp_path: Path) -> 
     assert isinstance(failure, UsageError)
     assert failure.message == f"--ring-dir {missing}: no such directory"
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("limits", "raised", "words"),
+    [
+        ((1024, 4096), (4096, 4096), "a process may have 4096 files open here: 2016 sessions in a worker, not 10000"),
+        ((1024, 65536), (65536, 65536), None),
+        ((65536, 65536), None, None),
+        ((1024, resource.RLIM_INFINITY), (1 << 20, resource.RLIM_INFINITY), None),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), None, None),
+    ],
+)
+def test_as_many_files_may_be_open_as_the_system_allows(
+    monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int], raised: tuple[int, int] | None, words: str | None
+) -> None:
+    now: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda _, both: now.append(both))
+    assert allow_files(10_000) == words
+    assert now == ([raised] if raised else [])

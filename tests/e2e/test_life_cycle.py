@@ -1,6 +1,7 @@
 """Starting, reloading, upgrading and stopping a proxy that serves calls."""
 
 import os
+import shlex
 import signal
 import socket
 import ssl
@@ -220,6 +221,15 @@ def test_one_that_drains_refuses_connections_and_another_can_be_started_beside_i
     assert new.stop() == 0
     with Catalog(data) as catalog:
         assert catalog.query("SELECT count(*) FROM sessions").item() == 2
+
+
+def test_too_few_file_descriptors_are_said(data: Path, echo: Echo) -> None:
+    command = f"ulimit -n 20; exec {shlex.join([*COMMAND, *options(echo, data, '--workers', '30')])}"
+    failed = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert failed.returncode == 1
+    assert "error: out of file descriptors: Too many open files" in failed.stderr
+    assert "a process may have 20 files open here: 0 sessions in a worker, not 10000" in failed.stderr
+    assert "ulimit -n" in failed.stderr
 
 
 def test_sighup_reloads_the_certificate_and_running_calls_go_on(

@@ -116,3 +116,20 @@ def test_the_process_says_so_once_and_recovers(
     told = [entry.getMessage() for entry in caplog.records]
     assert told[0].startswith("cannot write spools: 0 MiB free")
     assert told[1:2] == ["spools can be written again"]
+
+
+def test_what_is_left_in_the_rings_at_the_end_is_said(
+    tmp_path: Path, ring: RingWriter, disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk.free = 0
+    inner, outer = os.pipe()
+    os.write(outer, b".")
+    os.close(outer)
+    record.run(tmp_path, tmp_path / "rings", inner, disk_floor_bytes=FLOOR)
+    os.close(inner)
+    told = caplog.records[-1]
+    assert told.levelname == "ERROR"
+    assert told.getMessage() == (
+        f"{ring.used_bytes} bytes that could not be written stay in {tmp_path}/rings: "
+        "the next start on this data directory brings them in, a reboot loses them"
+    )
