@@ -172,11 +172,6 @@ def _run() -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return _pipe_closed()
-    except OSError as error:
-        if error.errno not in {errno.EMFILE, errno.ENFILE}:
-            return _unexpected(error)
-        hint = "Allow more: `ulimit -n 65536`, or LimitNOFILE= in a systemd unit."
-        return _fail(f"out of file descriptors: {error.strerror}", hint, 1)
     except Exception as error:  # noqa: BLE001  the last line of defence: no traceback reaches a user unasked
         return _unexpected(error)
     return code if isinstance(code, int) else 0
@@ -209,6 +204,9 @@ def _usage_failure(error: TyperException) -> int:
 
 
 def _unexpected(error: Exception) -> int:
+    if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
+        hint = "Allow more: `ulimit -n 65536`, or LimitNOFILE= in a systemd unit."
+        return _fail(f"out of file descriptors: {error.strerror}", hint, 1)
     if os.environ.get(DEBUG):
         traceback.print_exc()
     hint = f"This is a bug in the recorder; {DEBUG}=1 shows where. Recordings are not affected."

@@ -32,7 +32,6 @@ _MOST_RING_BYTES: Final = 256 << 20
 """Three seconds of 750 voice sessions, which is what a worker can carry."""
 
 _MOST_FILES: Final = 1 << 20
-_OWN_FILES: Final = 64  # those of a worker beside its sessions' two each
 
 _RING_SHARE: Final = 8
 """All rings together take one part in so many of what is free: it is the machine's memory, and a successor's rings
@@ -58,10 +57,9 @@ def allow_files(sessions: int) -> str | None:
     if soft != resource.RLIM_INFINITY and soft < most:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    carried = (most - _OWN_FILES) // 2
-    if carried >= sessions:
+    if most // 2 >= sessions:
         return None
-    return f"a process may have {most} files open here: {max(carried, 0)} sessions in a worker, not {sessions}"
+    return f"a process may have {most} files open here: fewer than {most // 2} sessions in a worker, not {sessions}"
 
 
 def default_ring_bytes(directory: Path, workers: int) -> int:

@@ -160,7 +160,11 @@ def _wait_for_lock(data_dir: Path, ring_dir: Path, stopped: threading.Event, cou
 def main() -> int:
     """Entry point of the process."""
     logs.configure("recorder")
-    for number in (signal.SIGINT, signal.SIGTERM):  # sent to all at once; the supervisor says when: after the workers
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGHUP,
+    ):  # sent to all at once; the supervisor says when: after the workers
         signal.signal(number, signal.SIG_IGN)
     parser = argparse.ArgumentParser()
     parser.add_argument("data_dir", type=Path)

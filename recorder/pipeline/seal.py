@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -84,7 +83,11 @@ def seal_journal(data_dir: Path, journal: JournalFile) -> str:
 
 
 def seal_all(
-    data_dir: Path, progress: Progress | None = None, *, skip: Collection[str] = (), until: float | None = None
+    data_dir: Path,
+    progress: Progress | None = None,
+    *,
+    skip: Collection[str] = (),
+    enough: Callable[[], bool] = lambda: False,
 ) -> SealReport:
     """Seal all that is finished in a store. What cannot be sealed is moved to the quarantine.
 
@@ -92,14 +95,14 @@ def seal_all(
         data_dir: the store.
         progress: told after each batch of journals.
         skip: ids of sessions that are left alone.
-        until: on the monotonic clock in seconds; what was not begun by then is left to the next time.
+        enough: asked before each batch: whether to leave the rest to the next time.
     """
     sessions = by_session(journal for journal in list_journals(data_dir) if journal.session_id not in skip)
     waiting = {session_id: finished(journals) for session_id, journals in sessions.items()}
     report = SealReport(left=sum(map(len, waiting.values())))
     total = report.left
     for batch in _batches(waiting):
-        if until is not None and time.monotonic() >= until:
+        if enough():
             break
         _seal_or_set_aside(data_dir, batch, report)
         report.left -= len(batch)

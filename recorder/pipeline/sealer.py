@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -75,7 +76,12 @@ def run(
             compactor.stop(0)
         last_round = parent.stopped.is_set() and (parent.orderly or _sorter_has_ended(data_dir))
         began = time.monotonic()
-        sealer.work(stopping=last_round)
+        if last_round:
+            sealer.work(stopping=True)
+        elif parent.stopped.is_set():
+            sealer.work()
+        else:  # a round of a thousand sessions takes a minute or two
+            sealer.work(enough=parent.stopped.is_set)
         if last_round:
             if uploader is not None:
                 uploader.stop(STOP_SECONDS)
@@ -104,19 +110,20 @@ class Sealer:
         self._counters = counters
         self._retries: dict[str, _Retry] = {}
 
-    def work(self, *, stopping: bool = False) -> None:
+    def work(self, *, stopping: bool = False, enough: Callable[[], bool] = lambda: False) -> None:
         """One round.
 
         Args:
             stopping: it is the last: try everything, but not for long.
+            enough: asked now and then: whether to end the round early.
         """
         now = time.monotonic()
         self._counters.set(HEARTBEAT, time.monotonic_ns())
         waiting = {session_id for session_id, retry in self._retries.items() if retry.at > now and not stopping}
         try:
-            report = seal_all(
-                self._data_dir, self._progress, skip=waiting, until=now + STOP_SECONDS if stopping else None
-            )
+            if stopping:
+                enough = lambda: time.monotonic() >= now + STOP_SECONDS  # noqa: E731
+            report = seal_all(self._data_dir, self._progress, skip=waiting, enough=enough)
         except OSError as error:
             self._counters.add(ERROR, value="seal")
             log.error("cannot seal now: %s; journals are kept", error)  # noqa: TRY400 - said
@@ -165,7 +172,7 @@ def _sorter_has_ended(data_dir: Path) -> bool:
 def main() -> int:
     """Entry point of the process."""
     logs.configure("sealer")
-    for number in (signal.SIGINT, signal.SIGTERM):  # as in the recorder process
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # as in the recorder process
         signal.signal(number, signal.SIG_IGN)
     os.nice(_NICENESS)
     parser = argparse.ArgumentParser()

@@ -84,7 +84,7 @@ def _wait_for_lock(data_dir: Path, parent: Parent, counters: Counters) -> Sorter
 def main() -> int:
     """Entry point of the process."""
     logs.configure("sorter")
-    for number in (signal.SIGINT, signal.SIGTERM):  # as in the recorder process
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # as in the recorder process
         signal.signal(number, signal.SIG_IGN)
     os.nice(_NICENESS)
     parser = argparse.ArgumentParser()

@@ -130,6 +130,6 @@ def test_what_is_left_in_the_rings_at_the_end_is_said(
     told = caplog.records[-1]
     assert told.levelname == "ERROR"
     assert told.getMessage() == (
-        f"{ring.used_bytes} bytes that could not be written stay in {tmp_path}/rings: "
+        f"{ring.used_bytes()} bytes that could not be written stay in {tmp_path}/rings: "
         "the next start on this data directory brings them in, a reboot loses them"
     )

@@ -4,6 +4,7 @@ import errno
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from recorder.pipeline import sealer
-from recorder.pipeline.parent import ORDERLY
+from recorder.pipeline.parent import ORDERLY, Parent
 from recorder.pipeline.sealer import Sealer
 from recorder.store import segments
 from recorder.store.counters import ERROR, EVENTS, SEALED, UNSEALED, Counters
@@ -101,6 +102,29 @@ def test_a_stop_tries_everything_once_more_but_not_for_long(
 
     assert len(list_journals(data_dir)) == 1
     assert "1 journals are left" in caplog.text
+
+
+def test_a_stop_does_not_wait_for_a_long_round(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(4):
+        Journal(data_dir, number).turn().closed()
+    monkeypatch.setattr("recorder.pipeline.seal._BATCH_JOURNALS", 1)
+    monkeypatch.setattr(sealer, "STOP_SECONDS", 0.0)  # the last round seals nothing
+    inner, outer = os.pipe()
+    stopped = Parent(inner)
+    real = segments.write
+
+    def stop_meanwhile(*arguments: Any) -> Any:
+        with suppress(OSError):
+            os.write(outer, ORDERLY)
+            os.close(outer)
+        assert stopped.stopped.wait(20)
+        return real(*arguments)
+
+    monkeypatch.setattr(segments, "write", stop_meanwhile)
+    monkeypatch.setattr(sealer, "Parent", lambda _: stopped)
+    sealer.run(data_dir, inner)
+    os.close(inner)
+    assert len(list_journals(data_dir)) == 3
 
 
 def test_the_process_ends_when_it_is_told_to(data_dir: Path) -> None:
