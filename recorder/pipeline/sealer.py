@@ -47,6 +47,7 @@ STOP_SECONDS: Final = 5.0
 FIRST_RETRY_SECONDS: Final = 1.0
 LAST_RETRY_SECONDS: Final = 60.0
 _NICENESS: Final = 10
+_OOM_SCORE: Final = "500"  # where memory runs out, this goes first: it can be started again, and calls cannot
 
 
 def run(
@@ -175,6 +176,8 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # as in the recorder process
         signal.signal(number, signal.SIG_IGN)
     os.nice(_NICENESS)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE, encoding="ascii")
     parser = argparse.ArgumentParser()
     parser.add_argument("--compact-after", type=int, default=COMPACT_AFTER)
     parser.add_argument("data_dir", type=Path)

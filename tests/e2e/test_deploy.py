@@ -14,7 +14,10 @@ import pytest
 import typer
 
 from recorder.cli.proxy import proxy
-from tests.e2e.conftest import PATIENCE, RecorderProcess, free_port
+from recorder.cli.proxy_run import _PATIENCE_SECONDS
+from recorder.pipeline.sealer import STOP_SECONDS
+from recorder.proxy.supervisor import _GRACE_SECONDS
+from tests.e2e.conftest import PATIENCE, RecorderProcess, eventually, free_port
 
 Run = Callable[..., RecorderProcess]
 
@@ -83,9 +86,46 @@ def test_the_health_check_tells_whether_it_lives(run: Run, data: Path) -> None:
     assert subprocess.run(asked, check=False, timeout=PATIENCE, capture_output=True).returncode != 0
 
 
+def test_where_memory_runs_out_the_sealer_goes_first(run: Run, data: Path) -> None:
+    recorder = run("proxy", "--listen", "127.0.0.1:0", "--data", str(data), "--ring-mb", "4")
+
+    def score(of: str) -> int:
+        pid = recorder.children()[of]
+        return int(Path(f"/proc/{pid}/oom_score_adj").read_text(encoding="ascii"))
+
+    eventually(
+        lambda: {"worker", "sealer"} <= recorder.children().keys() and score("sealer") == 500, "it offers itself"
+    )
+    assert score("worker") < 500
+
+
 def test_the_unit_has_the_admin_address_on() -> None:
     command = unit_command()
     assert command[command.index("--admin") + 1] == "127.0.0.1:8766"
+
+
+def settings_of(unit: Path) -> dict[str, str]:
+    return dict(re.findall(r"^(\w+)=(.*)$", unit.read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def test_systemd_leaves_the_rings_alone_when_a_service_ends() -> None:
+    """`DynamicUser=yes` implies `RemoveIPC=yes`, whatever else is said: what a kill left in /dev/shm would be gone."""
+    for unit in DEPLOY.glob("*.service"):
+        settings = settings_of(unit)
+        assert settings["User"] == "recorder"
+        assert "yes" not in {settings.get("DynamicUser", "no"), settings.get("RemoveIPC", "no")}
+
+
+def test_all_processes_are_given_the_time_that_the_supervisor_gives_them() -> None:
+    command = unit_command()
+    needed = float(command[command.index("--drain-seconds") + 1]) + _GRACE_SECONDS
+    needed += _PATIENCE_SECONDS["recorder"] + _PATIENCE_SECONDS["sorter"] + 2 * STOP_SECONDS
+    settings = settings_of(DEPLOY / "recorder.service")
+    assert float(settings["TimeoutStopSec"]) >= needed
+    assert settings["OOMPolicy"] == "continue"
+    assert settings["KillMode"] == "mixed"  # the others end in their order
+    (container,) = re.findall(r"--stop-timeout (\d+)", CONTAINER)
+    assert float(container) >= needed
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
