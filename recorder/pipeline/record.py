@@ -81,7 +81,8 @@ def run(
             except OSError as error:
                 outage.goes_on(error)
                 if last_round:
-                    _say_what_is_left(drain, ring_dir)
+                    if drain.left_bytes:
+                        _say_what_is_left(drain, ring_dir)
                     break
                 time.sleep(_RETRY_SECONDS)
     finally:

@@ -44,6 +44,7 @@ LONGEST_REST_SECONDS: Final = 2.0
 which costs little more than one. Nobody waits for that: what is not sealed yet is shown from its journal."""
 
 STOP_SECONDS: Final = 5.0
+LAST_ROUND_SECONDS: Final = 20.0
 FIRST_RETRY_SECONDS: Final = 1.0
 LAST_RETRY_SECONDS: Final = 60.0
 _NICENESS: Final = 10
@@ -55,8 +56,8 @@ def run(
 ) -> None:
     """Seal until the supervisor has stopped the sorter, or was killed and the sorter has ended.
 
-    What is not sealed `STOP_SECONDS` after that, and not uploaded as long after, is left to the next start, or to
-    `recorder seal`.
+    What is not sealed `LAST_ROUND_SECONDS` after that, and not uploaded `STOP_SECONDS` later, is left to the next start,
+    or to `recorder seal`.
 
     Args:
         data_dir: the store.
@@ -123,7 +124,7 @@ class Sealer:
         waiting = {session_id for session_id, retry in self._retries.items() if retry.at > now and not stopping}
         try:
             if stopping:
-                enough = lambda: time.monotonic() >= now + STOP_SECONDS  # noqa: E731
+                enough = lambda: time.monotonic() >= now + LAST_ROUND_SECONDS  # noqa: E731
             report = seal_all(self._data_dir, self._progress, skip=waiting, enough=enough)
         except OSError as error:
             self._counters.add(ERROR, value="seal")

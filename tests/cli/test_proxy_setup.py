@@ -67,7 +67,7 @@ def test_a_ring_directory_that_is_not_there_is_not_passed_by(tmp_path: Path) -> 
         (
             (1024, 4096),
             (4096, 4096),
-            "a process may have 4096 files open here: fewer than 2048 sessions in a worker, not 10000",
+            "4096 files open here: fewer than 2048 sessions in a worker, not 10000",
         ),
         ((1024, 20000), (20000, 20000), None),
         ((65536, 65536), None, None),

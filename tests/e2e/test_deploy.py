@@ -15,7 +15,7 @@ import typer
 
 from recorder.cli.proxy import proxy
 from recorder.cli.proxy_run import _PATIENCE_SECONDS
-from recorder.pipeline.sealer import STOP_SECONDS
+from recorder.pipeline.sealer import LAST_ROUND_SECONDS, STOP_SECONDS
 from recorder.proxy.supervisor import _GRACE_SECONDS
 from tests.e2e.conftest import PATIENCE, RecorderProcess, eventually, free_port
 
@@ -119,7 +119,7 @@ def test_systemd_leaves_the_rings_alone_when_a_service_ends() -> None:
 def test_all_processes_are_given_the_time_that_the_supervisor_gives_them() -> None:
     command = unit_command()
     needed = float(command[command.index("--drain-seconds") + 1]) + _GRACE_SECONDS
-    needed += _PATIENCE_SECONDS["recorder"] + _PATIENCE_SECONDS["sorter"] + 2 * STOP_SECONDS
+    needed += _PATIENCE_SECONDS["recorder"] + _PATIENCE_SECONDS["sorter"] + LAST_ROUND_SECONDS + STOP_SECONDS
     settings = settings_of(DEPLOY / "recorder.service")
     assert float(settings["TimeoutStopSec"]) >= needed
     assert settings["OOMPolicy"] == "continue"

@@ -92,7 +92,7 @@ def test_a_stop_tries_everything_once_more_but_not_for_long(
     real = segments.write
 
     def slow(*arguments: Any) -> Any:
-        clock.now += 3
+        clock.now += 12
         return real(*arguments)
 
     monkeypatch.setattr(segments, "write", slow)
@@ -107,7 +107,7 @@ def test_a_stop_does_not_wait_for_a_long_round(data_dir: Path, monkeypatch: pyte
     for number in range(4):
         Journal(data_dir, number).turn().closed()
     monkeypatch.setattr("recorder.pipeline.seal._BATCH_JOURNALS", 1)
-    monkeypatch.setattr(sealer, "STOP_SECONDS", 0.0)  # the last round seals nothing
+    monkeypatch.setattr(sealer, "LAST_ROUND_SECONDS", 0.0)  # the last round seals nothing
     inner, outer = os.pipe()
     stopped = Parent(inner)
     real = segments.write
