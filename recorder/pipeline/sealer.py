@@ -56,8 +56,8 @@ def run(
 ) -> None:
     """Seal until the supervisor has stopped the sorter, or was killed and the sorter has ended.
 
-    What is not sealed `LAST_ROUND_SECONDS` after that, and not uploaded `STOP_SECONDS` later, is left to the next start,
-    or to `recorder seal`.
+    What is not sealed `LAST_ROUND_SECONDS` after that, and not uploaded `STOP_SECONDS` later, is left to the next
+    start, or to `recorder seal`.
 
     Args:
         data_dir: the store.
