@@ -8,7 +8,7 @@ Nothing is changed. What is found names the file and the sessions concerned; `re
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -298,7 +298,8 @@ def find_orphans(data_dir: Path, *, rewriting: bool = False) -> list[Path]:
     """Files among the data files and manifests that no manifest names, and nobody is about to name.
 
     Takes the lock for a moment: whoever writes files holds it until their manifest is written. What compaction and the
-    like write meanwhile is told by its name.
+    like write meanwhile is told by its name. Where a date has a manifest that cannot be read, any of its data files may
+    be named there: only unfinished ones count then.
 
     Args:
         data_dir: the store.
@@ -306,21 +307,26 @@ def find_orphans(data_dir: Path, *, rewriting: bool = False) -> list[Path]:
     """
     being_written = not rewriting and layout.is_rewritten(data_dir)
     with layout.locked(data_dir):
-        named = {data_dir / file.path for path in _manifest_files(data_dir) for file in _files(path)}
+        named: set[Path] = set()
+        unknown: set[str] = set()
+        for path in _manifest_files(data_dir):
+            try:
+                named |= {data_dir / file.path for file in manifests.read(path).files}
+            except FileNotFoundError:
+                continue
+            except StoreError:
+                unknown.add(path.parent.name)  # its files are of the same date
         found = [
             path
             for room in ("segments", "manifests")
             for path in sorted((data_dir / room).rglob("*"))
-            if path.is_file() and (path.name.endswith(_TEMPORARY) or (room == "segments" and path not in named))
+            if path.is_file()
+            and (
+                path.name.endswith(_TEMPORARY)
+                or (room == "segments" and path not in named and path.parent.name not in unknown)
+            )
         ]
     return [path for path in found if not (being_written and path.name.lstrip(".").startswith(layout.COMPACT))]
-
-
-def _files(path: Path) -> Iterable[segments.SegmentFile]:
-    try:
-        return manifests.read(path).files
-    except (StoreError, FileNotFoundError):
-        return ()
 
 
 def _journals(data_dir: Path, sealed: set[str]) -> Iterator[Problem]:
@@ -388,11 +394,3 @@ def _spools(data_dir: Path) -> Iterator[Problem]:
 
 def _is_damage(data: bytes) -> bool:
     return b"journal damaged" in data[:200]
-
-
-def counted(problems: Iterable[Problem]) -> Mapping[Kind, int]:
-    """How many problems there are of each kind."""
-    counts: dict[Kind, int] = {}
-    for problem in problems:
-        counts[problem.kind] = counts.get(problem.kind, 0) + 1
-    return counts
