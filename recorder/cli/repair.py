@@ -17,8 +17,8 @@ def repair(*, data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> N
     Set aside means moved to DATA/quarantine; nothing that was recorded is deleted. A store in which nothing is wrong
     stays as it is. The exit code is 5 when sessions had to be set aside, or something is still wrong.
     """
+    from recorder.pipeline.problems import HARMLESS
     from recorder.pipeline.repair import repair as repair_store
-    from recorder.pipeline.verify import HARMLESS
 
     report = repair_store(data)
     wrong = [problem for problem in report.left if problem.kind not in HARMLESS]

@@ -22,8 +22,9 @@ from recorder import __version__
 from recorder.errors import DamagedManifestError, StoreError, UsageError
 from recorder.pipeline import replace
 from recorder.pipeline.commit import opened_at_ns
+from recorder.pipeline.problems import Problem
 from recorder.pipeline.rebuild import with_new_rows
-from recorder.pipeline.verify import Problem, damaged_files, find_orphans, session_problem, verify
+from recorder.pipeline.verify import damaged_files, find_orphans, session_problem, verify
 from recorder.store import encrypted, layout, manifests, segments, session_tables
 from recorder.store.journal_files import list_journals
 from recorder.store.manifests import Manifest

@@ -15,10 +15,11 @@ from recorder.analytics.engine import run_models
 from recorder.errors import StoreError
 from recorder.pipeline.catalog import Catalog
 from recorder.pipeline.compact import compact
+from recorder.pipeline.problems import Problem
 from recorder.pipeline.rebuild import rebuild
 from recorder.pipeline.repair import repair
 from recorder.pipeline.seal import quarantine_journal, seal_all
-from recorder.pipeline.verify import Problem, verify
+from recorder.pipeline.verify import verify
 from recorder.store import keys, layout
 from recorder.store.journal import encode_frame, read_journal
 from recorder.store.journal_files import by_session, list_journals
@@ -161,7 +162,7 @@ def test_files_of_a_manifest_that_cannot_be_read_are_not_taken_for_leftovers(sto
     unfinished = path.with_name(f".{path.name}.tmp")
     unfinished.write_bytes(b"")
 
-    for content, kind in ((sound[:-2], "manifest_damaged"), (b'{"format_version": 99}', "manifest_newer")):
+    for content, kind in ((sound[:-2], "manifest_damaged"), (b'{"format_version": 99}', "newer")):
         path.write_bytes(content)
         assert kinds(list(verify(store))) == [kind, "orphan", "orphan"]
 
