@@ -27,7 +27,7 @@ from recorder.errors import (
 from recorder.pipeline.problems import Kind, Problem, kind_of, named_after
 from recorder.pipeline.prune import AUDIO_REMOVED
 from recorder.pipeline.verify_unsealed import journal_problems, spool_problems
-from recorder.store import beside, layout, manifests, segments
+from recorder.store import beside, copies, layout, manifests, segments
 from recorder.store.manifests import Manifest
 from recorder.store.workspace import remote_of
 
@@ -58,9 +58,12 @@ def verify(data_dir: Path, *, quick: bool = False, progress: Progress | None = N
     layout.require(data_dir)
     remote = remote_of(data_dir)
     if remote is not None:
-        remote.pull()
+        with contextlib.suppress(DamagedManifestError, NewerFormatError):  # said below, of the copy here
+            remote.pull()
         with contextlib.suppress(EncryptionKeyError):  # what others set aside cannot be had then
             beside.pull(remote)
+        for name in copies.changed_manifests(remote):
+            yield Problem("manifest_damaged", name, named_after(Path(name)), "in the bucket it is not what was written")
     places: list[_Place] = []
     for path in _manifest_files(data_dir):
         try:
@@ -126,7 +129,7 @@ def damaged_files(data_dir: Path, manifest: Manifest) -> Iterator[Problem]:
         path = data_dir / file.path
         try:
             if remote is not None:
-                remote.ensure([file])
+                copies.check(remote, manifest, file)
             size, digest = path.stat().st_size, segments.digest(path)
         except (FileNotFoundError, ObjectGoneError):
             yield Problem("file_missing", file.path, ids, "it is missing")

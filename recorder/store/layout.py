@@ -177,11 +177,16 @@ def locked(data_dir: Path) -> Iterator[None]:
 
 
 @contextmanager
-def rewriting(data_dir: Path, *, wait: bool = True) -> Iterator[None]:
+def rewriting(data_dir: Path, *, wait: bool = True, mending: bool = False) -> Iterator[None]:
     """Be the only one who replaces manifests of closed sessions: compaction, pruning, erasing and the like.
 
     That takes a while, and sealing goes on meanwhile: only the commit itself is made under `locked`, which is always
     taken second. A workspace is brought level with its object store first.
+
+    Args:
+        data_dir: the store.
+        wait: for others who are at it.
+        mending: whatever state the object store is in: the workspace need not be level with it.
 
     Raises:
         BlockingIOError: somebody else is at it, and not to `wait`.
@@ -194,7 +199,7 @@ def rewriting(data_dir: Path, *, wait: bool = True) -> Iterator[None]:
         if remote is None:
             yield
             return
-        with remote.rewriting():
+        with remote.rewriting(mending=mending):
             yield
 
 
