@@ -29,6 +29,7 @@ from recorder.store.journal_files import journal_directory
 from recorder.store.spool import spool_directory
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_UUID_BYTES: Final = re.compile(_UUID.pattern.encode())
 _NAME: Final = re.compile(rf"({_UUID.pattern}|compact-[0-9a-f]{{8,64}})(\.\d{{5,}})?")
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 
@@ -41,6 +42,11 @@ COMPACT: Final = "compact-"
 def is_session_id(text: str) -> bool:
     """Whether `text` is a UUID in its usual lower-case form: what may become a file's name."""
     return _UUID.fullmatch(text) is not None
+
+
+def session_ids_in(text: bytes) -> set[str]:
+    """All session ids that stand in a text."""
+    return {found.decode() for found in _UUID_BYTES.findall(text)}
 
 
 def create(data_dir: Path) -> None:

@@ -15,6 +15,7 @@ from recorder.analytics.engine import run_models
 from recorder.errors import StoreError
 from recorder.pipeline.catalog import Catalog
 from recorder.pipeline.compact import compact
+from recorder.pipeline.erase import erase
 from recorder.pipeline.problems import Problem
 from recorder.pipeline.rebuild import rebuild
 from recorder.pipeline.repair import repair
@@ -304,3 +305,18 @@ def test_what_was_left_by_a_crash_goes_and_what_was_lost_comes_back(store: Path)
     assert not stray.exists()
     assert messages(store) == wanted
     assert report.left == []
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_what_was_set_aside_can_be_erased(store: Path, *, compacted: bool) -> None:
+    if compacted:
+        compact(store, grace_seconds=0)
+    path = next(path for path in files(store) if path.parent.parent.name == "events")
+    path.write_bytes(path.read_bytes()[:-1])
+    repair(store)
+    assert IDS[0].encode() in b"".join(path.read_bytes() for path in (store / "quarantine").rglob("*.json"))
+
+    erase(store, [IDS[0]])
+
+    assert not [path for path in store.rglob("*") if path.is_file() and IDS[0].encode() in path.read_bytes()]
+    assert not [path for path in (store / "quarantine").rglob("*") if path.is_file()]
