@@ -13,29 +13,65 @@ from recorder.errors import (
     StoreError,
 )
 from recorder.pipeline.catalog import Catalog
+from recorder.pipeline.compact import compact
+from recorder.pipeline.erase import erase
 from recorder.pipeline.upload import Uploader
 from recorder.pipeline.verify import verify
 from recorder.store import manifests
 from recorder.store.counters import ERROR, NOT_UPLOADED, Counters
 from recorder.store.remote import Mirror
 from tests.pipeline.buckets import Open
-from tests.pipeline.machines import everywhere, mirror, names, rows, sealed
+from tests.pipeline.machines import everywhere, mirror, names, read_ids, rows, sealed
 from tests.pipeline.s3_server import SECRET, FaultyProxy, once, wait_until
 
 
 @everywhere
-@pytest.mark.parametrize("fault", ["503", "cut", "lost"])
-def test_faults_while_uploading_are_ridden_out(opened: Open, network: FaultyProxy, fault: str) -> None:
+@pytest.mark.parametrize("fault", ["503", "cut", "lost", "slow"])
+def test_faults_while_uploading_are_ridden_out(
+    opened: Open, network: FaultyProxy, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    if fault == "slow":
+        monkeypatch.setenv("RECORDER_OBJECTS_TIMEOUT", "1")
     here, there = opened("a"), opened("b")
     sealed(here, 1)
     for kind in ("segments/", "manifests/"):
-        network.fault = once(fault, fault, method="PUT", containing=kind)
+        network.fault = once(*[fault] * (1 if fault == "slow" else 2), method="PUT", containing=kind)
         if kind == "segments/":
             mirror(here).push()
     sealed(here, 2)
     mirror(here).push()
     network.fault = once(fault if fault != "lost" else "half", method="GET", containing="segments/")
     assert rows(there, "sessions", "events") == rows(here, "sessions", "events")
+
+
+@everywhere
+@pytest.mark.parametrize("fault", ["500", "half", "slow"])
+def test_faults_while_listing_erasing_and_rewriting_are_ridden_out(
+    opened: Open, network: FaultyProxy, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    if fault == "slow":
+        monkeypatch.setenv("RECORDER_OBJECTS_TIMEOUT", "1")
+    here, there = opened("a"), opened("b")
+    one, two = sealed(here, 1, 2)
+    mirror(here).push()
+    met: list[str] = []
+    left = {"list": fault, "DELETE": fault, "GET": fault, "HEAD": fault}
+
+    def fail_once_each(method: str, path: str) -> str | None:
+        kind = "list" if "prefix=" in path else "DELETE" if "delete" in path or "comp=batch" in path else method
+        met.extend([kind] if kind in left else [])
+        return left.pop(kind, None)
+
+    network.fault = fail_once_each
+    compact(there, grace_seconds=0)
+    erase(there, [one])
+    assert {"list", "GET", "DELETE"} <= set(met)
+    network.fault = lambda _method, _path: None
+    assert read_ids(here) == [two]
+    mirror(here).pull()
+    assert rows(here, "sessions", "events", "audio") == rows(there, "sessions", "events", "audio")
+    assert not {name for name in names(here) if one in name or "lease" in name}
+    assert not list(verify(here))
 
 
 def test_a_crash_between_data_and_manifest_shows_nothing_and_loses_nothing(
@@ -71,6 +107,7 @@ def test_damage_in_the_bucket_is_found(opened: Open) -> None:
     assert [(problem.kind, problem.file) for problem in verify(here)] == [("file_damaged", file.path)]
 
 
+@everywhere
 def test_a_bucket_that_is_away_loses_nothing(
     opened: Open, network: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,6 +132,7 @@ def test_a_bucket_that_is_away_loses_nothing(
     assert len(names(here, "manifests/")) == 1
 
 
+@everywhere
 def test_a_bucket_that_is_away_is_said_without_secrets(
     opened: Open, network: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
