@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _AUDIT: Final = "audit"
 _QUARANTINE: Final = "quarantine"
 _DATA_FILE: Final = ".parquet"  # set aside by `repair`: encrypted where it was
-_NAME: Final = re.compile(r"[\w=-][\w.=-]*(/[\w=-][\w.=-]*)*")  # no way out of the folder, and nothing unfinished
+_NAME: Final = re.compile(r"(repair(/[\w=-]+)*/)?[\w=-][\w.=-]*")  # no way out of the folder, and nothing unfinished
 
 
 def has_news(mirror: Mirror) -> bool:
