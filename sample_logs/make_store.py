@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
 
 from recorder.protocol.envelope import RecordKind
@@ -70,26 +71,46 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def write_journal(data: Path, session_id: str) -> None:
-    """Write a closed journal of the odd messages, as the recorder process would."""
-    opened: dict[str, Any] = {"session_id": session_id, "source": "proxy", "ring": "r", "session_no": 1}
+Record = tuple[int, RecordKind, bytes]
+"""When it came to pass, of which kind, and its bytes."""
+
+
+def records(session_id: str, ring: str = "r", extensions: str = "") -> list[Record]:
+    """What the recorder process would have of a session of the odd messages.
+
+    Args:
+        session_id: whose.
+        ring: the name of the ring that they go through.
+        extensions: what both sides agreed on.
+    """
+    opened: dict[str, Any] = {"session_id": session_id, "source": "proxy", "ring": ring, "session_no": 1}
     opened |= {"opened_at": "2026-01-31T12:00:00Z", "opened_at_ns": OPENED_AT_NS, "monotonic_ns": 1_000}
     opened |= {
         "request": {"method": "GET", "target": "/v1/realtime", "headers": []},
         "client": {"address": "127.0.0.1:5"},
     }
     opened |= {"upstream": "ws://127.0.0.1:1", "labels": {"team": "a"}, "recorder_version": "0"}
-    accepted = {"status": 101, "headers": [], "connect_seconds": 0.01, "handshake_seconds": 0.02, "monotonic_ns": 1}
+    headers = [["sec-websocket-extensions", extensions]] if extensions else []
+    accepted = {"status": 101, "headers": headers, "connect_seconds": 0.01, "handshake_seconds": 0.02}
     ended = {"closed_by": "client", "close_code": None, "close_reason": None, "status": None, "error": None}
-    records = [(RecordKind.OPENED, _json(opened)), (RecordKind.ACCEPTED, _json(accepted))]
-    for side, opcode, data_ in odd_messages():
+    said = [(RecordKind.OPENED, _json(opened)), (RecordKind.ACCEPTED, _json(accepted | {"monotonic_ns": 1}))]
+    compressing = {
+        side: [PerMessageDeflate(False, False, 15, 15)] if extensions else [] for side in ("client", "server")
+    }
+    for side, opcode, data in odd_messages():
         kind = RecordKind.CLIENT_BYTES if side == "client" else RecordKind.SERVER_BYTES
-        records.append((kind, Frame(opcode, data_).serialize(mask=side == "client")))
-    records.append((RecordKind.CLOSED, _json({**ended, "client_bytes": 1, "server_bytes": 2})))
+        frame = Frame(opcode, data).serialize(mask=side == "client", extensions=compressing[side])
+        said.append((kind, frame))
+    said.append((RecordKind.CLOSED, _json({**ended, "client_bytes": 1, "server_bytes": 2})))
+    return [(1_000 + number * 20_000_000, kind, content) for number, (kind, content) in enumerate(said)]
+
+
+def write_journal(data: Path, session_id: str) -> None:
+    """Write a closed journal of the odd messages, as the recorder process would."""
     writer = JournalWriter(data, session_id)
     place = 0
-    for number, (kind, content) in enumerate(records):
-        writer.write(encode_frame(place, 1_000 + number * 20_000_000, kind, content))
+    for at_ns, kind, content in records(session_id):
+        writer.write(encode_frame(place, at_ns, kind, content))
         place += len(content) + 32
     writer.close(finished=True)
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 EXAMPLES = (
     ("recorder export last > session.jsonl", "the newest session"),
     ("recorder export 0197f1 -o session.jsonl", "to a file that appears whole or not at all"),
-    ("recorder export last --format wav -o call.wav", "listen to it: caller left, assistant right"),
-    ("recorder export last --format flac --as-sent -o call.flac", "with what the caller cut off"),
+    ("recorder export last -o call.wav", "listen to it: caller left, assistant right"),
+    ("recorder export last --as-sent -o call.flac", "with what the caller cut off"),
     ("recorder export last | jq -r 'select(.type == \"error\").message'", "what a server complained about"),
 )
 
@@ -48,13 +48,15 @@ def export(
     *,
     data: DataOption = DEFAULT_DATA,
     format_: Annotated[
-        Format,
+        Format | None,
         typer.Option(
             "--format",
             envvar="RECORDER_EXPORT_FORMAT",
-            help="JSON Lines (all of it), an HTTP archive (its messages), or a stereo sound file.",
+            help="JSON Lines (all of it), an HTTP archive (its messages), or a stereo sound file; by default what the "
+            "name of the output ends with, else JSON Lines.",
+            show_default=False,
         ),
-    ] = Format.JSONL,
+    ] = None,
     to: Annotated[
         Path | None,
         typer.Option(
@@ -81,18 +83,25 @@ def export(
     recorded are not in it; what was said is. A sound file has the caller left and the assistant right, placed in time,
     and ends an answer where the caller cut it off.
     """
-    sounds = format_ in {Format.WAV, Format.FLAC}
+    chosen = format_ or _named(to)
+    sounds = chosen in {Format.WAV, Format.FLAC}
     if as_sent and not sounds:
         raise UsageError("--as-sent is for sound files", hint="Add --format wav or --format flac.")
     if sounds and to is None and sys.stdout.isatty():
         raise UsageError("a sound file is nothing for a terminal", hint="Name a file with --output.")
     with open_catalog(data) as catalog:
         session_id = catalog.resolve(session)
-        write = _sound(catalog, session_id, format_, as_sent=as_sent) if sounds else _text(catalog, session_id, format_)
+        write = _sound(catalog, session_id, chosen, as_sent=as_sent) if sounds else _text(catalog, session_id, chosen)
         if to is None:
             _to_stdout(write, spooled=sounds)
         else:
             output.note(f"{_to_file(write, to)} written to {to}")
+
+
+def _named(to: Path | None) -> Format:
+    """The format that a file's name asks for."""
+    ending = to.suffix.lower().removeprefix(".") if to is not None else ""
+    return Format(ending) if ending in set(Format) else Format.JSONL
 
 
 def _text(catalog: Catalog, session_id: str, format_: Format) -> Write:

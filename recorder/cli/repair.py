@@ -17,8 +17,8 @@ def repair(*, data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> N
     Set aside means moved to DATA/quarantine; nothing that was recorded is deleted. A store in which nothing is wrong
     stays as it is. The exit code is 5 when sessions had to be set aside, or something is still wrong.
     """
+    from recorder.pipeline.problems import HARMLESS
     from recorder.pipeline.repair import repair as repair_store
-    from recorder.pipeline.verify import HARMLESS
 
     report = repair_store(data)
     wrong = [problem for problem in report.left if problem.kind not in HARMLESS]
@@ -26,6 +26,7 @@ def repair(*, data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> N
         output.print_object(report)
     else:
         for words, names in (
+            ("files put right from a sound copy", report.restored),
             ("manifests written anew", report.manifests),
             ("sessions whose derived rows were made anew", report.rebuilt),
             ("sessions set aside in DATA/quarantine", report.set_aside),
@@ -37,7 +38,7 @@ def repair(*, data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> N
             output.print_line(session_id)
         for problem in wrong:
             output.note(f"{problem.file}: {problem.problem}")
-        if not (report.manifests or report.rebuilt or report.set_aside or report.removed or wrong):
+        if not (report.restored or report.manifests or report.rebuilt or report.set_aside or report.removed or wrong):
             output.note("nothing to mend")
     if wrong or report.set_aside:
         raise typer.Exit(StoreError.exit_code)

@@ -35,7 +35,7 @@ def verify(
     Nothing is changed; recording and reading go on meanwhile. The exit code is 5 when something is wrong. What is
     merely worth knowing (journals that wait to be sealed, leftovers of a crash) does not count.
     """
-    from recorder.pipeline.verify import ADVICE, HARMLESS
+    from recorder.pipeline.problems import ADVICE, HARMLESS
     from recorder.pipeline.verify import verify as verify_store
 
     with progress("verifying") as advance:

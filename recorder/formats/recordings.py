@@ -43,6 +43,9 @@ def _start(path: Path) -> bytes:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise ImportFormatError(str(path), None, f"larger than {MAX_FILE_BYTES >> 30} GiB")
         with path.open("rb") as file:
-            return file.read(_START_BYTES)
+            start = file.read(_START_BYTES)
     except OSError as error:
         raise ImportFormatError(str(path), None, error.strerror or str(error)) from error
+    if not start:
+        raise ImportFormatError(str(path), None, "the file is empty")
+    return start

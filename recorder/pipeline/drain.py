@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from recorder.errors import StoreError
+from recorder.errors import NewerFormatError, StoreError
 from recorder.protocol.envelope import SPEAKERS, RecordKind, gap_facts
 from recorder.store.counters import DISK_FREE, DISK_LOW, FSYNC, RING_HIGH_WATER, SPOOL_BYTES, Counters
 from recorder.store.layout import sync_directory
@@ -61,6 +61,7 @@ class Drain:
         self._began_at = 0.0  # the stint
         self._rings: dict[str, RingReader] = {}
         self._taken: dict[str, int] = {}  # by ring, up to where in its life: its worker may not be done with all of it
+        self._newer: set[Path] = set()  # rings of a newer version
         self._spools: dict[str, SpoolWriter] = {}
         # The drain never waits for a disk's fsync: what is to be synced, and closed, is handed to `sync`.
         self._lock = threading.Lock()
@@ -145,12 +146,19 @@ class Drain:
         with contextlib.suppress(FileNotFoundError):
             for path in self._ring_dir.iterdir():
                 name = path.name.removesuffix(SUFFIX)
-                if path.name.endswith(SUFFIX) and not path.name.startswith(".") and name not in self._rings:
-                    try:
-                        self._rings[name] = RingReader(path)
-                    except StoreError as error:
-                        log.error("%s", error.message)  # noqa: TRY400 - the words say it all
-                        path.rename(path.with_suffix(".unreadable"))
+                known = name in self._rings or path in self._newer
+                if path.name.endswith(SUFFIX) and not path.name.startswith(".") and not known:
+                    self._add_ring(path, name)
+
+    def _add_ring(self, path: Path, name: str) -> None:
+        try:
+            self._rings[name] = RingReader(path)
+        except NewerFormatError as error:  # of a worker that was upgraded: its own recorder process comes after us
+            log.error("%s. %s", error.message, error.hint)  # noqa: TRY400 - the words say it all
+            self._newer.add(path)
+        except StoreError as error:
+            log.error("%s", error.message)  # noqa: TRY400 - likewise
+            path.rename(path.with_suffix(".unreadable"))
 
     def _check_disk(self) -> None:
         disk = os.statvfs(self._data_dir)

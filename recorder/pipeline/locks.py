@@ -69,10 +69,11 @@ class SorterLock(_Lock):
 
 
 def ring_of(data_dir: Path) -> Path:
-    """Where the last recorder process of a store had its rings."""
-    with contextlib.suppress(FileNotFoundError):
-        if noted := (spool_directory(data_dir) / LOCK).read_bytes():
-            return Path(os.fsdecode(noted))
+    """Where the last recorder process of a store had its rings; one that knew no spools noted it with the journals."""
+    for room in (spool_directory(data_dir), journal_directory(data_dir)):
+        with contextlib.suppress(FileNotFoundError):
+            if noted := (room / LOCK).read_bytes():
+                return Path(os.fsdecode(noted))
     return ring_directory(data_dir)
 
 

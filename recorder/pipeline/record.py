@@ -10,22 +10,18 @@ let the sorter take them once. Rings of dead workers are drained and removed.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import logging
-import os
-import signal
 import sys
 import threading
 import time
 from pathlib import Path
 from typing import Final
 
-from recorder import logs
 from recorder.errors import StoreError
 from recorder.pipeline.drain import DiskLowError, Drain
 from recorder.pipeline.locks import RecorderLock
-from recorder.pipeline.parent import Parent
+from recorder.pipeline.parent import Parent, begin
 from recorder.store.counters import (
     ERROR,
     HEARTBEAT,
@@ -160,21 +156,10 @@ def _wait_for_lock(data_dir: Path, ring_dir: Path, stopped: threading.Event, cou
 
 def main() -> int:
     """Entry point of the process."""
-    logs.configure("recorder")
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-        signal.SIGHUP,
-    ):  # sent to all at once; the supervisor says when: after the workers
-        signal.signal(number, signal.SIG_IGN)
-    parser = argparse.ArgumentParser()
-    parser.add_argument("data_dir", type=Path)
-    parser.add_argument("ring_dir", type=Path)
-    parser.add_argument("parent_fd", type=int)
+    parser = begin("recorder", _NICENESS, "data_dir", "ring_dir")
     parser.add_argument("--sync-seconds", type=float, default=SYNC_SECONDS)
     parser.add_argument("--disk-floor-bytes", type=int, default=DISK_FLOOR_BYTES)
     options = vars(parser.parse_args())
-    os.nice(_NICENESS)
     gc.freeze()
     try:
         run(**options, counters=inherited())

@@ -55,9 +55,7 @@ def stored_sessions(data_dir: Path) -> dict[str, Stored]:
         StoreError: a manifest is damaged, or of a newer version.
     """
     journals, cache = by_session(list_journals(data_dir)), listed(data_dir)
-    others: dict[str, list[Path]] = {}
-    for path in _others(data_dir):
-        others.setdefault(path.name.lstrip(".").partition(".")[0], []).append(path)
+    others = _others(data_dir)
     return {
         key: Stored(journals.get(key, []), cache.parts.get(key, []), _facts(cache, key), others.get(key, []))
         for key in sorted(journals.keys() | cache.parts.keys() | cache.sessions.keys() | others.keys())
@@ -69,10 +67,21 @@ def _facts(cache: ManifestCache, session_id: str) -> Mapping[str, Any] | None:
     return None if manifest is None else manifest.sessions[session_id]
 
 
-def _others(data_dir: Path) -> Iterator[Path]:
-    room = layout.quarantine(data_dir)
-    if room.is_dir():
-        yield from (path for path in room.iterdir() if layout.is_session_id(path.name.partition(".")[0]))
+def _others(data_dir: Path) -> dict[str, list[Path]]:
+    """Files in quarantine, by session. What `repair` set aside is of each session that a manifest beside it names."""
+    paths = [path for path in layout.quarantine(data_dir).rglob("*") if path.is_file()]
+    whose = {path: layout.session_ids_in(path.name.encode()) for path in paths}
+    for manifest in (path for path in paths if path.suffix == ".json"):
+        text = manifest.read_bytes()
+        ids = layout.session_ids_in(text)
+        for path in paths:
+            if path.name.startswith(f"{manifest.stem}.") or f"{path.parent.name}/{path.name}".encode() in text:
+                whose[path] = whose[path] | ids
+    found: dict[str, list[Path]] = {}
+    for path, ids in whose.items():
+        for session_id in ids:
+            found.setdefault(session_id, []).append(path)
+    return found
 
 
 def remove(data_dir: Path, session_ids: Collection[str]) -> int:

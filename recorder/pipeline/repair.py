@@ -5,26 +5,29 @@
     events, parts, audio → sessions that lack something are set aside in DATA/quarantine; the others stay
     orphans              → those of sessions that are there already go
 
-What it does, `verify` has found before; a store in which nothing is wrong stays as it is.
+What it does, `verify` has found before; a store in which nothing is wrong stays as it is. Of an object store, sound
+copies in the workspace take the place of damaged objects first, and the other way round.
 """
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Final
 
 import msgspec
 
 from recorder import __version__
-from recorder.errors import DamagedManifestError, StoreError, UsageError
+from recorder.errors import DamagedManifestError, ObjectGoneError, StoreError
 from recorder.pipeline import replace
 from recorder.pipeline.commit import opened_at_ns
+from recorder.pipeline.problems import Problem
 from recorder.pipeline.rebuild import with_new_rows
-from recorder.pipeline.verify import Problem, damaged_files, find_orphans, session_problem, verify
-from recorder.store import encrypted, layout, manifests, segments, session_tables
+from recorder.pipeline.verify import damaged_files, find_orphans, session_problem, verify
+from recorder.store import copies, encrypted, layout, manifests, segments, session_tables
 from recorder.store.journal_files import list_journals
 from recorder.store.manifests import Manifest
 from recorder.store.schema import FORMAT_VERSION
@@ -38,6 +41,7 @@ class RepairReport(msgspec.Struct):
     """What was done.
 
     Attributes:
+        restored: files of an object store of which a sound copy took the place of a damaged or missing one.
         manifests: files of manifests that were written anew.
         rebuilt: sessions whose derived rows were made anew.
         set_aside: sessions that are in DATA/quarantine now.
@@ -45,6 +49,7 @@ class RepairReport(msgspec.Struct):
         left: what is still not as it should be.
     """
 
+    restored: list[str] = []
     manifests: list[str] = []
     rebuilt: list[str] = []
     set_aside: list[str] = []
@@ -59,20 +64,19 @@ def repair(data_dir: Path) -> RepairReport:
         data_dir: the store. Recording, sealing and reading may go on meanwhile.
 
     Raises:
-        StoreError: there is no such directory, or a newer version wrote something in it.
-        UsageError: it is an object store.
+        StoreError: there is no such directory, or a newer version wrote something in it; or the object store is away.
     """
     layout.require(data_dir)
-    if remote_of(data_dir) is not None:
-        raise UsageError(
-            "object stores cannot be repaired in place",
-            hint="Copy the bucket to a directory, repair that, and bring it back; or restore an earlier version.",
-        )
     layout.create(data_dir)
     report = RepairReport()
-    with layout.rewriting(data_dir):
+    remote = remote_of(data_dir)
+    with layout.rewriting(data_dir, mending=True):
+        if remote is not None:
+            report.restored = copies.put_right(remote)
         _set_damaged_manifests_aside(data_dir, report)
         _adopt_orphans(data_dir, report)
+        if remote is not None:  # not before what takes their place is there
+            remote.bucket.delete([*report.manifests, *report.removed])
         _keep_one_of_two(data_dir, report)
         for manifest in replace.listed(data_dir).counting:
             _mend(data_dir, manifest, report)
@@ -99,31 +103,62 @@ def _set_damaged_manifests_aside(data_dir: Path, report: RepairReport) -> None:
         except FileNotFoundError:
             continue
         except DamagedManifestError:
+            _have_its_files(data_dir, path)
             with layout.locked(data_dir):
                 _quarantined(data_dir, path, move=True)
             report.manifests.append(path.relative_to(data_dir).as_posix())
 
 
+def _have_its_files(data_dir: Path, manifest: Path) -> None:
+    """Of an object store: what a manifest that cannot be read may have named, as far as can be told."""
+    remote = remote_of(data_dir)
+    if remote is None:
+        return
+    text = manifest.read_bytes()
+    for each in list(remote.bucket.list("segments/")):
+        is_its_own = PurePath(each.name).name.startswith(f"{manifest.stem}.") or each.name.encode() in text
+        if is_its_own and not (data_dir / each.name).exists():
+            remote.fetch_as_it_is(each.name)
+    (remote.known / manifest.relative_to(data_dir)).unlink(missing_ok=True)
+
+
 def _adopt_orphans(data_dir: Path, report: RepairReport) -> None:
-    """Data files that nobody names: sessions that are nowhere else get a manifest again; what is left goes."""
+    """Data files that nobody names: sessions that are nowhere else get a manifest again; what is left goes.
+
+    What no sealed session and no journal has is kept, in the quarantine: of a part, say, whose manifest was damaged.
+    """
     cache = replace.listed(data_dir)
-    present = cache.sessions.keys() | cache.parts.keys() | {journal.session_id for journal in list_journals(data_dir)}
+    journals = list_journals(data_dir)
+    present = cache.sessions.keys() | cache.parts.keys() | {journal.session_id for journal in journals}
+    to_come = {layout.part_name(each.session_id, each.part) for each in journals}
+    to_come |= {each.session_id for each in journals if each.closed}
     by_date: dict[str, list[Path]] = {}
     for path in find_orphans(data_dir, rewriting=True):
         by_date.setdefault(path.parent.name.removeprefix("date="), []).append(path)
     for date, paths in sorted(by_date.items()):
         files = [file for path in paths if (file := _described(data_dir, path)) is not None]
         recovered = _recovered(data_dir, date, files, present)
-        named = {data_dir / file.path for file in recovered.files} if recovered else set()
+        named = {file.path for file in recovered.files} if recovered else set()
+        there = cache.sessions.keys() | (recovered.sessions.keys() if recovered else set())
+        needless = {
+            file.path
+            for file in files
+            if file.data_set not in _DATA
+            or PurePath(file.path).stem in to_come
+            or there >= set(_session_ids(data_dir, file))
+        }
         if recovered:
             replace.commit(data_dir, [recovered])
-        for path in (each for each in paths if each not in named):
-            readable = any(data_dir / file.path == path for file in files)
+        for path in paths:
+            where = path.relative_to(data_dir).as_posix()
+            if where in named:
+                continue
             with layout.locked(data_dir):
-                path.unlink(missing_ok=True) if readable or path.suffix == ".tmp" else _quarantined(
-                    data_dir, path, move=True
-                )
-            report.removed.append(path.relative_to(data_dir).as_posix())
+                if where in needless or path.suffix == ".tmp":
+                    path.unlink(missing_ok=True)
+                else:
+                    _quarantined(data_dir, path, move=True)
+            report.removed.append(where)
 
 
 def _described(data_dir: Path, path: Path) -> SegmentFile | None:
@@ -198,7 +233,11 @@ def _without(data_dir: Path, manifest: Manifest, damaged: Sequence[SegmentFile],
     rest = tuple(file for file in manifest.files if file not in damaged and file.data_set in _DATA)
     reduced = msgspec.structs.replace(manifest, files=rest)
     bad = frozenset(one for one in manifest.sessions if _lacks(data_dir, reduced, one, damaged))
+    remote = remote_of(data_dir)
     for file in manifest.files if len(bad) == len(manifest.sessions) else damaged:
+        if remote is not None and not (data_dir / file.path).exists():
+            with contextlib.suppress(ObjectGoneError):
+                remote.fetch_as_it_is(file.path)
         _quarantined(data_dir, data_dir / file.path, move=False)
     _quarantined(data_dir, data_dir / layout.manifest_path(manifest.date, manifest.name), move=False)
     made = replace.changed(data_dir, reduced, replace.Change(removed=bad))

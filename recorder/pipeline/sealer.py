@@ -5,21 +5,18 @@ A process of its own, at low priority: decoding must never make the others late.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import logging
 import os
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from recorder import logs
 from recorder.errors import StoreError
 from recorder.pipeline.compactor import COMPACT_AFTER, Compactor
 from recorder.pipeline.locks import SorterLock
-from recorder.pipeline.parent import Parent
+from recorder.pipeline.parent import Parent, begin
 from recorder.pipeline.seal import SealReport, seal_all
 from recorder.pipeline.upload import Uploader
 from recorder.store.counters import (
@@ -173,18 +170,11 @@ def _sorter_has_ended(data_dir: Path) -> bool:
 
 def main() -> int:
     """Entry point of the process."""
-    logs.configure("sealer")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # as in the recorder process
-        signal.signal(number, signal.SIG_IGN)
-    os.nice(_NICENESS)
+    parser = begin("sealer", _NICENESS, "data_dir")
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE, encoding="ascii")
-    parser = argparse.ArgumentParser()
     parser.add_argument("--compact-after", type=int, default=COMPACT_AFTER)
-    parser.add_argument("data_dir", type=Path)
-    parser.add_argument("parent_fd", type=int)
-    options = parser.parse_args()
-    run(options.data_dir, options.parent_fd, inherited(), compact_after=options.compact_after)
+    run(**vars(parser.parse_args()), counters=inherited())
     return 0
 
 

@@ -87,10 +87,13 @@ class Sorter:
     def _adopt_journals(self) -> None:
         """Go on with journals that an earlier sorter left."""
         for journals in by_session(list_journals(self._data_dir)).values():
-            while len(journals) > 1 and not holds_frames(journals[-1].path):  # a power cut took what was in it
-                journals.pop().path.unlink()
-            if not journals[-1].closed:
-                self._adopt(journals[-1])
+            try:
+                while len(journals) > 1 and not holds_frames(journals[-1].path):  # a power cut took what was in it
+                    journals.pop().path.unlink()
+                if not journals[-1].closed:
+                    self._adopt(journals[-1])
+            except StoreError as error:  # of a newer version, say: it waits for whoever can read it
+                log.error("%s. %s", error.message, error.hint)  # noqa: TRY400 - the words say it all
 
     def _adopt(self, journal: JournalFile) -> None:
         first = next(read_journal(journal.path), None)
@@ -128,7 +131,7 @@ class Sorter:
                 moved += self._sort_spool(spool, finished=finished)
             except NewerFormatError as error:  # it waits for whoever can read it
                 if spool.path not in self._newer:
-                    log.error("%s", error.message)  # noqa: TRY400 - the words say it all
+                    log.error("%s. %s", error.message, error.hint)  # noqa: TRY400 - the words say it all
                     self._newer.add(spool.path)
             except StoreError as error:
                 log.error("%s", error.message)  # noqa: TRY400 - likewise

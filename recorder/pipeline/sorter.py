@@ -5,20 +5,16 @@ A process of its own, at low priority: it may fall behind, which makes spools lo
 
 from __future__ import annotations
 
-import argparse
 import gc
 import logging
-import os
-import signal
 import sys
 import time
 from pathlib import Path
 from typing import Final
 
-from recorder import logs
 from recorder.errors import StoreError
 from recorder.pipeline.locks import SorterLock, is_recorded
-from recorder.pipeline.parent import Parent
+from recorder.pipeline.parent import Parent, begin
 from recorder.pipeline.sort import Sorter
 from recorder.store.counters import ERROR, HEARTBEAT, Counters, inherited
 
@@ -83,19 +79,12 @@ def _wait_for_lock(data_dir: Path, parent: Parent, counters: Counters) -> Sorter
 
 def main() -> int:
     """Entry point of the process."""
-    logs.configure("sorter")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # as in the recorder process
-        signal.signal(number, signal.SIG_IGN)
-    os.nice(_NICENESS)
-    parser = argparse.ArgumentParser()
+    parser = begin("sorter", _NICENESS, "data_dir", "ring_dir")
     parser.add_argument("--seal-seconds", type=float, default=SEAL_SECONDS)
-    parser.add_argument("data_dir", type=Path)
-    parser.add_argument("ring_dir", type=Path)
-    parser.add_argument("parent_fd", type=int)
-    options = parser.parse_args()
+    options = vars(parser.parse_args())
     gc.freeze()
     gc.set_threshold(100_000)  # a round makes tens of thousands of records, and not one cycle
-    run(options.data_dir, options.ring_dir, options.parent_fd, inherited(), seal_seconds=options.seal_seconds)
+    run(**options, counters=inherited())
     return 0
 
 

@@ -8,12 +8,10 @@ Nothing is changed. What is found names the file and the sessions concerned; `re
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
-
-import msgspec
+from typing import Any, Final, NamedTuple
 
 from recorder.analytics.engine import run_checks, run_models
 from recorder.analytics.registry import stored_models
@@ -26,73 +24,17 @@ from recorder.errors import (
     ObjectGoneError,
     StoreError,
 )
-from recorder.pipeline.locks import is_recorded
+from recorder.pipeline.problems import Kind, Problem, kind_of, named_after
 from recorder.pipeline.prune import AUDIO_REMOVED
-from recorder.store import beside, layout, manifests, segments
-from recorder.store.journal import JournalTail, finished
-from recorder.store.journal_files import RUNNING, by_session, journal_directory, list_journals
+from recorder.pipeline.verify_unsealed import journal_problems, spool_problems
+from recorder.store import beside, copies, layout, manifests, segments
 from recorder.store.manifests import Manifest
-from recorder.store.spool import SpoolTail, list_spools, spool_directory
 from recorder.store.workspace import remote_of
 
 Progress = Callable[[int, int], None]
-Kind = Literal[
-    "manifest_damaged",
-    "manifest_newer",
-    "file_missing",
-    "file_damaged",
-    "session_doubled",
-    "events_wrong",
-    "message_damaged",
-    "derived_stale",
-    "check_failed",
-    "journal_damaged",
-    "journal_unsealed",
-    "spool_damaged",
-    "spool_unsorted",
-    "orphan",
-    "quarantined",
-]
-
-ADVICE: Final[dict[Kind, str]] = {
-    "manifest_damaged": "`recorder repair` writes it anew from its data files.",
-    "manifest_newer": "Upgrade realtime-recorder.",
-    "file_missing": "`recorder repair` makes derived files anew; of others, it sets the session aside.",
-    "file_damaged": "`recorder repair` makes derived files anew; of others, it sets the session aside.",
-    "session_doubled": "`recorder repair` keeps one of the two.",
-    "events_wrong": "`recorder repair` sets the session aside.",
-    "message_damaged": "`recorder repair` sets the session aside.",
-    "derived_stale": "`recorder rebuild` makes them anew.",
-    "check_failed": "A model is wrong, or the recording is strange: please report it.",
-    "journal_damaged": "It is sealed with a gap where it is damaged; nothing else is lost.",
-    "journal_unsealed": "`recorder seal` seals it, if no recorder does.",
-    "spool_damaged": "It is sorted but for its damaged blocks; sessions that may lack something have a gap.",
-    "spool_unsorted": "`recorder seal` sorts it into journals, if no recorder does.",
-    "orphan": "Left by a crash, and read by nobody; `recorder repair` removes it.",
-    "quarantined": "It could not be sealed; why stands in the text beside it.",
-}
-HARMLESS: Final[frozenset[Kind]] = frozenset({"journal_unsealed", "spool_unsorted", "orphan", "quarantined"})
-"""Worth knowing, but nothing is wrong with what is stored."""
-
 _MOST_NAMED: Final = 20
 _BATCH_EVENTS: Final = 200_000
 _TEMPORARY: Final = ".tmp"
-
-
-class Problem(msgspec.Struct, frozen=True):
-    """One thing that is not as it should be.
-
-    Attributes:
-        kind: which.
-        file: where, relative to the data directory.
-        sessions: ids of the sessions concerned, as far as they are known.
-        problem: what.
-    """
-
-    kind: Kind
-    file: str
-    sessions: tuple[str, ...]
-    problem: str
 
 
 class _Place(NamedTuple):
@@ -116,9 +58,12 @@ def verify(data_dir: Path, *, quick: bool = False, progress: Progress | None = N
     layout.require(data_dir)
     remote = remote_of(data_dir)
     if remote is not None:
-        remote.pull()
+        with contextlib.suppress(DamagedManifestError, NewerFormatError):  # said below, of the copy here
+            remote.pull()
         with contextlib.suppress(EncryptionKeyError):  # what others set aside cannot be had then
             beside.pull(remote)
+        for name in copies.changed_manifests(remote):
+            yield Problem("manifest_damaged", name, named_after(Path(name)), "in the bucket it is not what was written")
     places: list[_Place] = []
     for path in _manifest_files(data_dir):
         try:
@@ -126,8 +71,9 @@ def verify(data_dir: Path, *, quick: bool = False, progress: Progress | None = N
         except FileNotFoundError:
             continue
         except (DamagedManifestError, NewerFormatError) as error:
-            kind: Kind = "manifest_newer" if isinstance(error, NewerFormatError) else "manifest_damaged"
-            yield Problem(kind, _relative(data_dir, path), _named_after(path), error.message)
+            yield Problem(
+                kind_of(error, "manifest_damaged"), _relative(data_dir, path), named_after(path), error.message
+            )
     replaced = {name for place in places for name in place.manifest.replaces}
     counting = [place for place in places if place.manifest.name not in replaced]
     yield from _doubled(data_dir, counting)
@@ -136,8 +82,8 @@ def verify(data_dir: Path, *, quick: bool = False, progress: Progress | None = N
         if progress:
             progress(done, len(counting))
     yield from _orphans(data_dir)
-    yield from _spools(data_dir)
-    yield from _journals(data_dir, {one for place in counting for one in place.manifest.sessions})
+    yield from spool_problems(data_dir)
+    yield from journal_problems(data_dir, {one for place in counting for one in place.manifest.sessions})
 
 
 def _manifest_files(data_dir: Path) -> list[Path]:
@@ -147,11 +93,6 @@ def _manifest_files(data_dir: Path) -> list[Path]:
 
 def _relative(data_dir: Path, path: Path) -> str:
     return path.relative_to(data_dir).as_posix()
-
-
-def _named_after(path: Path) -> tuple[str, ...]:
-    stem = path.name.partition(".")[0]
-    return (stem,) if layout.is_session_id(stem) else ()
 
 
 def _doubled(data_dir: Path, counting: Iterable[_Place]) -> Iterator[Problem]:
@@ -188,7 +129,7 @@ def damaged_files(data_dir: Path, manifest: Manifest) -> Iterator[Problem]:
         path = data_dir / file.path
         try:
             if remote is not None:
-                remote.ensure([file])
+                copies.check(remote, manifest, file)
             size, digest = path.stat().st_size, segments.digest(path)
         except (FileNotFoundError, ObjectGoneError):
             yield Problem("file_missing", file.path, ids, "it is missing")
@@ -291,14 +232,15 @@ def _same(data_dir: Path, manifest: Manifest, name: str, session_id: str, wanted
 
 def _orphans(data_dir: Path) -> Iterator[Problem]:
     for path in find_orphans(data_dir):
-        yield Problem("orphan", _relative(data_dir, path), _named_after(path), "no manifest names it")
+        yield Problem("orphan", _relative(data_dir, path), named_after(path), "no manifest names it")
 
 
 def find_orphans(data_dir: Path, *, rewriting: bool = False) -> list[Path]:
     """Files among the data files and manifests that no manifest names, and nobody is about to name.
 
     Takes the lock for a moment: whoever writes files holds it until their manifest is written. What compaction and the
-    like write meanwhile is told by its name.
+    like write meanwhile is told by its name. Where a date has a manifest that cannot be read, any of its data files may
+    be named there: only unfinished ones count then.
 
     Args:
         data_dir: the store.
@@ -306,93 +248,23 @@ def find_orphans(data_dir: Path, *, rewriting: bool = False) -> list[Path]:
     """
     being_written = not rewriting and layout.is_rewritten(data_dir)
     with layout.locked(data_dir):
-        named = {data_dir / file.path for path in _manifest_files(data_dir) for file in _files(path)}
+        named: set[Path] = set()
+        unknown: set[str] = set()
+        for path in _manifest_files(data_dir):
+            try:
+                named |= {data_dir / file.path for file in manifests.read(path).files}
+            except FileNotFoundError:
+                continue
+            except StoreError:
+                unknown.add(path.parent.name)  # its files are of the same date
         found = [
             path
             for room in ("segments", "manifests")
             for path in sorted((data_dir / room).rglob("*"))
-            if path.is_file() and (path.name.endswith(_TEMPORARY) or (room == "segments" and path not in named))
+            if path.is_file()
+            and (
+                path.name.endswith(_TEMPORARY)
+                or (room == "segments" and path not in named and path.parent.name not in unknown)
+            )
         ]
     return [path for path in found if not (being_written and path.name.lstrip(".").startswith(layout.COMPACT))]
-
-
-def _files(path: Path) -> Iterable[segments.SegmentFile]:
-    try:
-        return manifests.read(path).files
-    except (StoreError, FileNotFoundError):
-        return ()
-
-
-def _journals(data_dir: Path, sealed: set[str]) -> Iterator[Problem]:
-    journals = list_journals(data_dir)
-    ended = {journal.path for several in by_session(journals).values() for journal in finished(several)}
-    for journal in journals:
-        where = _relative(data_dir, journal.path)
-        try:
-            damage = _journal_damage(journal.path, ended=journal.path in ended)
-        except FileNotFoundError:
-            continue
-        if damage:
-            yield Problem("journal_damaged", where, (journal.session_id,), damage)
-        elif journal.closed and journal.session_id not in sealed:
-            yield Problem("journal_unsealed", where, (journal.session_id,), "the session has ended, and is not sealed")
-    for path in sorted(layout.quarantine(data_dir).rglob("*")):
-        if path.is_file() and path.suffix != ".txt":
-            damage = _journal_damage(path, ended=True) if path.suffix == RUNNING else None
-            said = f"set aside; {damage}" if damage else "set aside"
-            yield Problem("quarantined", _relative(data_dir, path), _named_after(path), said)
-    known = {journal.path for journal in list_journals(data_dir)}
-    for path in sorted(journal_directory(data_dir).glob("*")):
-        if path not in known and path.is_file() and not path.name.startswith("."):
-            yield Problem("orphan", _relative(data_dir, path), _named_after(path), "no journal's name")
-
-
-def _journal_damage(path: Path, *, ended: bool) -> str | None:
-    """What of a journal cannot be read, or None. The last record of one that is still written may be on its way."""
-    try:
-        tail = JournalTail(path, salvage=True)
-    except StoreError as error:
-        return error.message
-    try:
-        gaps = sum(_is_damage(record.data) for _, record in tail.frames())
-        rest = path.stat().st_size - tail.offset
-    finally:
-        tail.close()
-    if gaps:
-        return f"{gaps} stretches cannot be read"
-    return f"its last {rest:,} bytes cannot be read" if ended and rest else None
-
-
-def _spools(data_dir: Path) -> Iterator[Problem]:
-    spools = list_spools(data_dir)
-    last = {spool.ring: spool for spool in spools}.values()
-    for spool in spools:
-        where = _relative(data_dir, spool.path)
-        try:
-            with contextlib.closing(SpoolTail(spool.path)) as tail:
-                blocks = [block.position for block in tail.blocks(finished=spool not in last)]
-        except FileNotFoundError:
-            continue  # sorted meanwhile
-        except StoreError as error:
-            yield Problem("spool_damaged", where, (), error.message)
-            continue
-        if damaged := sum(position < 0 for position in blocks):
-            yield Problem("spool_damaged", where, (), f"{damaged} stretches cannot be read")
-        elif blocks and not is_recorded(data_dir):
-            yield Problem("spool_unsorted", where, (), "what was said is not in journals yet")
-    known = {spool.path for spool in spools}
-    for path in sorted(spool_directory(data_dir).glob("*")):
-        if path not in known and path.is_file() and not path.name.startswith("."):
-            yield Problem("orphan", _relative(data_dir, path), (), "no spool's name")
-
-
-def _is_damage(data: bytes) -> bool:
-    return b"journal damaged" in data[:200]
-
-
-def counted(problems: Iterable[Problem]) -> Mapping[Kind, int]:
-    """How many problems there are of each kind."""
-    counts: dict[Kind, int] = {}
-    for problem in problems:
-        counts[problem.kind] = counts.get(problem.kind, 0) + 1
-    return counts

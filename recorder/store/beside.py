@@ -1,7 +1,7 @@
 """What lies beside the data of an object store: the audit record, and what could not be sealed.
 
     audit/<digest>.json     one entry each; every workspace's audit.jsonl gets those of the others
-    quarantine/<name>       files of workspaces' quarantines, encrypted where data files are
+    quarantine/<path>       files of workspaces' quarantines, encrypted where data files are
 
 `WORKSPACE/remote/audit` and `…/quarantine` have an empty file for each that is known to be in the bucket. So what is
 known and gone here was removed here, or moved back to be tried again, and goes there; and the other way round.
@@ -11,6 +11,7 @@ In `WORKSPACE/remote/tmp` is what is being fetched.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Final
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _AUDIT: Final = "audit"
 _QUARANTINE: Final = "quarantine"
+_DATA_FILE: Final = ".parquet"  # set aside by `repair`: encrypted where it was
+_NAME: Final = re.compile(r"(repair(/[\w=-]+)*/)?[\w=-][\w.=-]*")  # no way out of the folder, and nothing unfinished
 
 
 def has_news(mirror: Mirror) -> bool:
@@ -46,7 +49,9 @@ def push(mirror: Mirror) -> None:
     for name in sorted(here - known):
         content = (layout.quarantine(mirror.data_dir) / name).read_bytes()
         where = f"{_QUARANTINE}/{name}"
-        mirror.bucket.create(where, encrypted.seal(content, keys.for_writing(mirror.data_dir), where))
+        if not name.endswith(_DATA_FILE):
+            content = encrypted.seal(content, keys.for_writing(mirror.data_dir), where)
+        mirror.bucket.create(where, content)
         _note(mirror, _QUARANTINE, name)
     mirror.bucket.delete(f"{_QUARANTINE}/{name}" for name in known - here)
     for name in known - here:
@@ -75,7 +80,9 @@ def pull(mirror: Mirror, *, fetch: bool = True) -> None:
     for name in sorted(there - known):
         where = f"{_QUARANTINE}/{name}"
         try:
-            content = encrypted.unseal(mirror.bucket.get(where), where)
+            content = mirror.bucket.get(where)
+            if not name.endswith(_DATA_FILE):
+                content = encrypted.unseal(content, where)
         except ObjectGoneError:
             continue
         if not (room / name).exists():
@@ -102,18 +109,21 @@ def _entries(data_dir: Path) -> dict[str, bytes]:
 
 
 def _aside(data_dir: Path) -> set[str]:
-    room = layout.quarantine(data_dir)
-    return {path.name for path in room.glob("[!.]*") if path.is_file()} if room.is_dir() else set()
+    return _names_in(layout.quarantine(data_dir))
+
+
+def _names_in(room: Path) -> set[str]:
+    found = {path.relative_to(room).as_posix() for path in room.rglob("*") if path.is_file()}
+    return {name for name in found if _NAME.fullmatch(name)}
 
 
 def _known(mirror: Mirror, folder: str) -> set[str]:
-    room = mirror.known / folder
-    return {path.name for path in room.iterdir()} if room.is_dir() else set()
+    return _names_in(mirror.known / folder)
 
 
 def _listed(mirror: Mirror, folder: str) -> set[str]:
     names = (each.name.removeprefix(f"{folder}/") for each in mirror.bucket.list(f"{folder}/"))
-    return {name for name in names if "/" not in name and not name.startswith(".")}
+    return {name for name in names if _NAME.fullmatch(name)}
 
 
 def _note(mirror: Mirror, folder: str, name: str) -> None:

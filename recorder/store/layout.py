@@ -30,6 +30,7 @@ from recorder.store.journal_files import journal_directory
 from recorder.store.spool import spool_directory
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_UUID_BYTES: Final = re.compile(_UUID.pattern.encode())
 _NAME: Final = re.compile(rf"({_UUID.pattern}|compact-[0-9a-f]{{8,64}})(\.\d{{5,}})?")
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 
@@ -42,6 +43,11 @@ COMPACT: Final = "compact-"
 def is_session_id(text: str) -> bool:
     """Whether `text` is a UUID in its usual lower-case form: what may become a file's name."""
     return _UUID.fullmatch(text) is not None
+
+
+def session_ids_in(text: bytes) -> set[str]:
+    """All session ids that stand in a text."""
+    return {found.decode() for found in _UUID_BYTES.findall(text)}
 
 
 def create(data_dir: Path) -> None:
@@ -178,11 +184,16 @@ def locked(data_dir: Path) -> Iterator[None]:
 
 
 @contextmanager
-def rewriting(data_dir: Path, *, wait: bool = True) -> Iterator[None]:
+def rewriting(data_dir: Path, *, wait: bool = True, mending: bool = False) -> Iterator[None]:
     """Be the only one who replaces manifests of closed sessions: compaction, pruning, erasing and the like.
 
     That takes a while, and sealing goes on meanwhile: only the commit itself is made under `locked`, which is always
     taken second. A workspace is brought level with its object store first.
+
+    Args:
+        data_dir: the store.
+        wait: for others who are at it.
+        mending: whatever state the object store is in: the workspace need not be level with it.
 
     Raises:
         BlockingIOError: somebody else is at it, and not to `wait`.
@@ -195,7 +206,7 @@ def rewriting(data_dir: Path, *, wait: bool = True) -> Iterator[None]:
         if remote is None:
             yield
             return
-        with remote.rewriting():
+        with remote.rewriting(mending=mending):
             yield
 
 

@@ -98,16 +98,29 @@ def read(path: Path) -> Manifest:
         DamagedManifestError: it cannot be read.
         NewerFormatError: a newer version wrote it.
     """
-    text = path.read_bytes()
+    return decode(path.read_bytes(), str(path))
+
+
+def decode(text: bytes, source: str) -> Manifest:
+    """The manifest that a file's content is.
+
+    Args:
+        text: the content.
+        source: where it stood, for errors.
+
+    Raises:
+        DamagedManifestError: it cannot be read.
+        NewerFormatError: a newer version wrote it.
+    """
     try:
         version = msgspec.json.decode(text, type=_Version).format_version
         if version > FORMAT_VERSION:
-            raise NewerFormatError(str(path), version, FORMAT_VERSION)
+            raise NewerFormatError(source, version, FORMAT_VERSION)
         if version == FORMAT_VERSION:
             return _checked(msgspec.json.decode(text, type=Manifest))
         return msgspec.convert(upcast.manifest(msgspec.json.decode(text), version, to=FORMAT_VERSION), Manifest)
     except msgspec.MsgspecError as error:
-        raise DamagedManifestError(str(path), error) from error
+        raise DamagedManifestError(source, error) from error
 
 
 def _digest(manifest: Manifest) -> str:

@@ -1,7 +1,8 @@
 """A bucket: objects under a URL's prefix, by names that are relative to it. obstore is used here and nowhere else.
 
-Retries with growing pauses, credentials by the providers' standard chains and time limits are obstore's. Its errors
-become ours, without what follows a URL's question mark: signatures may stand there.
+Retries with growing pauses, credentials by the providers' standard chains and time limits are obstore's. What timed out
+or broke off in the middle of an answer it does not retry: we do, once, since all that is asked for may be asked twice.
+Its errors become ours, without what follows a URL's question mark: signatures may stand there.
 """
 
 from __future__ import annotations
@@ -9,15 +10,16 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError, GenericError
 from obstore.store import from_url
 
 from recorder.errors import ObjectGoneError, ObjectStoreError, UsageError
@@ -27,12 +29,15 @@ _TIMEOUT_SECONDS: Final = 120.0
 _CONNECT_SECONDS: Final = 5.0
 _RETRIES: Final = 5
 _RETRY_SECONDS: Final = 30.0
+_TRIED: Final = re.compile(r"after \d+ retries")  # obstore's errors say so
 _CHUNK: Final = 4 << 20
 _ENDPOINTS: Final = (
     "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT",
     "GOOGLE_BASE_URL",
 )  # fmt: skip
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+
+_T = TypeVar("_T")
 
 
 class Object(NamedTuple):
@@ -79,18 +84,17 @@ class Bucket:
         except (BaseError, ValueError) as error:
             raise UsageError(f"{url} cannot be used as a store: {_words(error)}") from None
 
-    def list(self, folder: str) -> Iterator[Object]:
+    def list(self, folder: str) -> Sequence[Object]:
         """Every object in a folder, and in those in it."""
         with self._errors("list", folder):
-            for page in obstore.list(self._store, prefix=folder):
-                for each in page:
-                    yield Object(each["path"], each["size"], each["last_modified"].timestamp())
+            pages = _twice(lambda: tuple(obstore.list(self._store, prefix=folder)))
+        return [Object(one["path"], one["size"], one["last_modified"].timestamp()) for page in pages for one in page]
 
     def exists(self, name: str) -> bool:
         """Whether there is such an object."""
         try:
             with self._errors("read", name):
-                obstore.head(self._store, name)
+                _twice(lambda: obstore.head(self._store, name))
         except ObjectGoneError:
             return False
         return True
@@ -102,20 +106,25 @@ class Bucket:
             ObjectGoneError: there is none.
         """
         with self._errors("read", name):
-            return bytes(obstore.get(self._store, name).bytes())
+            return _twice(lambda: bytes(obstore.get(self._store, name).bytes()))
 
     def fetch(self, name: str, file: BinaryIO) -> str:
-        """Write an object's content to a file; its SHA-256 in hex.
+        """Write an object's content to a file, from its beginning; its SHA-256 in hex.
 
         Raises:
             ObjectGoneError: there is none.
         """
-        digest = hashlib.sha256()
-        with self._errors("read", name):
+
+        def fetched() -> str:
+            digest = hashlib.sha256()
+            file.seek(0)
             for chunk in obstore.get(self._store, name).stream(_CHUNK):
                 digest.update(chunk)
                 file.write(chunk)
-        return digest.hexdigest()
+            return digest.hexdigest()
+
+        with self._errors("read", name):
+            return _twice(fetched)
 
     def digest(self, name: str) -> str:
         """The SHA-256 of an object's content, in hex."""
@@ -129,7 +138,7 @@ class Bucket:
         """
         try:
             with self._errors("write", name):
-                obstore.put(self._store, name, content, mode="create")
+                _twice(lambda: obstore.put(self._store, name, content, mode="create"))
         except FileExistsError:
             return False
         return True
@@ -137,7 +146,7 @@ class Bucket:
     def overwrite(self, name: str, content: bytes) -> None:
         """Write an object, whatever is there."""
         with self._errors("write", name):
-            obstore.put(self._store, name, content)
+            _twice(lambda: obstore.put(self._store, name, content))
 
     def delete(self, names: Iterable[str]) -> None:
         """Remove objects; those that are not there are as good as removed."""
@@ -145,11 +154,11 @@ class Bucket:
         if gone:
             with self._errors("delete", gone[0]):
                 try:
-                    obstore.delete(self._store, gone)
+                    _twice(lambda: obstore.delete(self._store, gone))
                 except FileNotFoundError:  # S3 takes that for success, Azure and Google do not
                     for name in gone:
                         with suppress(FileNotFoundError):
-                            obstore.delete(self._store, name)
+                            _twice(partial(obstore.delete, self._store, name))
 
     @contextmanager
     def _errors(self, doing: str, name: str) -> Iterator[None]:
@@ -166,6 +175,16 @@ class Bucket:
                 f"{self.url}: cannot {doing} {name}: {_words(error)}",
                 hint="Credentials and endpoint come from the environment: see docs/objects.md.",
             ) from None
+
+
+def _twice(ask: Callable[[], _T]) -> _T:
+    """What a request gives, asked again if obstore did not try more than once."""
+    try:
+        return ask()
+    except GenericError as error:
+        if _TRIED.search(str(error)):
+            raise
+        return ask()
 
 
 def _allows_http() -> bool:

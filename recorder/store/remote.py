@@ -23,10 +23,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
-import msgspec
-
-from recorder.errors import CacheTooSmallError, DamagedObjectError, ObjectGoneError, StoreError
-from recorder.store import beside, keys, layout, manifests
+from recorder.errors import CacheTooSmallError, DamagedManifestError, DamagedObjectError, ObjectGoneError, StoreError
+from recorder.store import beside, keys, layout, lease, manifests
 from recorder.store.manifests import Manifest, ManifestCache
 from recorder.store.objects import Bucket
 from recorder.store.segments import SegmentFile
@@ -45,21 +43,11 @@ _THREADS: Final = 16
 _BATCH: Final = 64
 _LARGE: Final = 16 << 20
 _MANIFESTS: Final = "manifests/"
-_LEASE: Final = "rewrite.lease"
-LEASE_SECONDS: Final = 3600.0
-"""For how long one machine keeps others from compacting and the like, if it is killed at that."""
 
 Progress = Callable[[int, int], None]
 """Called with how many files are fetched, and of how many."""
 
 _T = TypeVar("_T")
-
-
-class _Lease(msgspec.Struct):
-    """Who rewrites the store, and until when: Unix time in seconds."""
-
-    holder: str
-    until: float
 
 
 class Mirror:
@@ -135,15 +123,27 @@ class Mirror:
 
     def _link(self, names: set[str] | None) -> None:
         """Have known manifests that count in the workspace too; all of them if None."""
-        for manifest in self._counting(self._there):
+        try:
+            counting = self._counting(self._there)
+        except StoreError:
+            for name in self._names():  # so that `verify` finds the one that cannot be read, and the others
+                self._link_one(name)
+            raise
+        for manifest in counting:
             name = layout.manifest_path(manifest.date, manifest.name)
-            target = self.data_dir / name
-            if (names is None or name in names) and not target.exists():
-                layout.make_directory(target.parent)
-                with contextlib.suppress(FileExistsError):
-                    os.link(self.known / name, target)
-                if any(file.key_id for file in manifest.files):
-                    keys.mark(self.data_dir)
+            is_new = (names is None or name in names) and self._link_one(name)
+            if is_new and any(file.key_id for file in manifest.files):
+                keys.mark(self.data_dir)
+
+    def _link_one(self, name: str) -> bool:
+        """Have a known manifest in the workspace; whether it was not there."""
+        target = self.data_dir / name
+        layout.make_directory(target.parent)
+        try:
+            os.link(self.known / name, target)
+        except FileExistsError:
+            return False
+        return True
 
     def _forget(self, names: set[str]) -> None:
         """Drop manifests that are gone from the bucket, and the data files that only they name."""
@@ -151,7 +151,7 @@ class Mirror:
             return
         gone = []
         for name in names:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, DamagedManifestError):
                 gone.append(manifests.read(self.known / name))
         for name in names:
             (self.data_dir / name).unlink(missing_ok=True)
@@ -250,34 +250,22 @@ class Mirror:
         self.drop([part for part in parts if {file.path for file in part.files} <= named], files=())
 
     @contextmanager
-    def rewriting(self) -> Iterator[None]:
+    def rewriting(self, *, mending: bool = False) -> Iterator[None]:
         """Be level with the bucket, and the only machine that replaces manifests there: two would do so twice.
+
+        Args:
+            mending: be level as far as manifests can be read.
 
         Raises:
             StoreError: another one is at it, or the bucket is away.
         """
-        lease = msgspec.json.encode(_Lease(self._holder, time.time() + LEASE_SECONDS))
-        if not self.bucket.create(_LEASE, lease):
-            with contextlib.suppress(ObjectGoneError, msgspec.MsgspecError):
-                held = msgspec.json.decode(self.bucket.get(_LEASE), type=_Lease)
-                if held.holder != self._holder and held.until > time.time():
-                    raise StoreError(
-                        f"{held.holder} is compacting, pruning or erasing in {self.bucket.url}",
-                        hint=f"Try again when it has ended. If it was killed, remove the object {_LEASE}.",
-                    )
-            self.bucket.overwrite(_LEASE, lease)
-        try:
-            self.pull()
-            self.push()
+        with lease.held(self.bucket, f"{platform.node()}:{self.data_dir}"):
+            with contextlib.suppress(*((DamagedManifestError,) if mending else ())):
+                self.pull()
+                self.push()
             beside.pull(self)
             yield
             self.push()
-        finally:
-            self.bucket.delete([_LEASE])
-
-    @property
-    def _holder(self) -> str:
-        return f"{platform.node()}:{self.data_dir}"
 
     def drop(self, gone: Sequence[Manifest], files: Iterable[str]) -> None:
         """Remove data files, then manifests, from the bucket.
@@ -314,7 +302,8 @@ class Mirror:
         missing = [file for file in wanted if not self._is_here(file)]
         if not missing:
             return
-        self._evict(sum(file.bytes for file in missing))
+        with contextlib.suppress(DamagedManifestError):  # then it is not known what may go
+            self._evict(sum(file.bytes for file in missing))
         self._each(self._fetch, missing, progress)
 
     def fetch(self, path: Path) -> None:
@@ -324,6 +313,15 @@ class Mirror:
         file = next((file for manifest in listed for file in manifest.files if file.path == name), None)
         if file is not None:
             self.ensure([file])
+
+    def fetch_as_it_is(self, name: str) -> None:
+        """Have an object here, whatever is in it.
+
+        Raises:
+            ObjectGoneError: there is none.
+        """
+        with self._new_file(self.data_dir / name) as temporary, temporary.open("wb") as target:
+            self.bucket.fetch(name, target)
 
     def _is_here(self, file: SegmentFile) -> bool:
         path = self.data_dir / file.path

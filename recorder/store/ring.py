@@ -10,6 +10,8 @@ records. Head and tail are byte counts since the ring was made and only grow; th
 place. A record is 24 bytes of header (length, session number, time, kind) and its data, padded to 8 bytes, and never
 wraps: where the end is too near, the rest is skipped. Head is stored, as one aligned 8-byte word, after the record is
 in place.
+
+    1 → 2   a writer says up to where its records are settled: what it received straight into the ring is so later
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ from recorder.store.ring import (
 )
 
 _ZEROS: Final = bytes(1 << 17)
+_SETTLES_SINCE: Final = 2  # before, whatever was in a ring was settled, and the word for it stayed 0
 
 
 class RingRecord(msgspec.Struct, gc=False):
@@ -172,6 +173,7 @@ class RingReader:
             raise
         self._words = memoryview(ring).cast("Q")
         self._data = memoryview(ring)[PAGE:]
+        self._settles = FILE.unpack_from(ring)[1] >= _SETTLES_SINCE
         if self._words[TAKEN_WORD] > self._words[TAIL_WORD]:  # a reader was killed while it released
             self.release(self._words[TAKEN_WORD])
 
@@ -221,7 +223,8 @@ class RingReader:
             pause: called every 128 KiB, for others to go first.
         """
         tail = self._words[TAIL_WORD]
-        position = min(position, self._words[SETTLED_WORD])
+        if self._settles:
+            position = min(position, self._words[SETTLED_WORD])
         self._words[TAKEN_WORD] = position
         while tail < position:
             place = tail % self.capacity

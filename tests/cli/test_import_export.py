@@ -186,6 +186,8 @@ def test_export_as_sound(store: Path, tmp_path: Path) -> None:
         f"0.0 s of sound, 24,000 samples a second, written to {out}\n"
     )
     assert run("export", "last", "--format", "wav").stdout_bytes == out.read_bytes()
+    assert run("export", "last", "-o", tmp_path / "named.WAV").exit_code == 0
+    assert (tmp_path / "named.WAV").read_bytes() == out.read_bytes()
     assert run("export", "last", "--format", "flac", "--as-sent").stdout_bytes.startswith(b"fLaC")
 
 
@@ -193,6 +195,8 @@ def test_export_as_an_archive(store: Path, tmp_path: Path) -> None:
     run("import", recording(tmp_path / "good.jsonl"))
 
     archive = json.loads(run("export", "last", "--format", "har").stdout)
+    run("export", "last", "-o", tmp_path / "call.har")
+    assert json.loads((tmp_path / "call.har").read_text("utf-8")) == archive
 
     assert [message["type"] for message in archive["log"]["entries"][0]["_webSocketMessages"]] == ["receive", "send"]
 

@@ -66,8 +66,8 @@ def s3_server(room: Path) -> Iterator[str]:
 
 
 Fault = Callable[[str, str], str | None]
-"""Method and path of a request → "503"; "cut": no answer; "half" of one; "lost": it is carried out, and no answer;
-"slow": no answer in time; or None."""
+"""Method and path of a request → "500", "503"; "cut": no answer; "half" of one; "lost": it is carried out, and no
+answer; "slow": no answer in time; or None."""
 
 
 class FaultyProxy:
@@ -131,8 +131,8 @@ def _handler(proxy: FaultyProxy) -> type[BaseHTTPRequestHandler]:
             proxy.seen.append((self.command, self.path))
             fault = proxy.fault(self.command, self.path)
             self.close_connection = True
-            if fault == "503" or proxy.refuses(self.command, self.path):
-                self.send_response(503 if fault else 404)
+            if fault in {"500", "503"} or proxy.refuses(self.command, self.path):
+                self.send_response(int(fault) if fault else 404)
                 self.send_header("Content-Length", "0")
                 self.send_header("Connection", "close")
                 self.end_headers()

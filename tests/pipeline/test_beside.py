@@ -21,10 +21,10 @@ from recorder.store.counters import ERROR, Counters
 from recorder.store.objects import Bucket, Object
 from tests.pipeline.buckets import Open
 from tests.pipeline.conftest import Journal
+from tests.pipeline.machines import in_bucket, mirror, names, read_ids, sealed
 from tests.pipeline.s3_server import FaultyProxy, wait_until
 from tests.pipeline.scan import found
 from tests.pipeline.test_erase import talk, words
-from tests.pipeline.test_objects import in_bucket, mirror, names, read_ids, sealed
 
 
 def broken(data_dir: Path, number: int = 9) -> str:

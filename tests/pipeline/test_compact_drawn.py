@@ -25,8 +25,8 @@ from recorder.store.objects import Bucket
 from tests.drawing import examples
 from tests.pipeline.buckets import Open
 from tests.pipeline.conftest import Journal
+from tests.pipeline.machines import mirror
 from tests.pipeline.test_compact import STEPS, broken_off, read
-from tests.pipeline.test_objects import mirror
 from tests.pipeline.test_seal_parts import records
 
 FEW = 2

@@ -15,10 +15,12 @@ from recorder.analytics.engine import run_models
 from recorder.errors import StoreError
 from recorder.pipeline.catalog import Catalog
 from recorder.pipeline.compact import compact
+from recorder.pipeline.erase import erase
+from recorder.pipeline.problems import Problem
 from recorder.pipeline.rebuild import rebuild
 from recorder.pipeline.repair import repair
 from recorder.pipeline.seal import quarantine_journal, seal_all
-from recorder.pipeline.verify import Problem, verify
+from recorder.pipeline.verify import verify
 from recorder.store import keys, layout
 from recorder.store.journal import encode_frame, read_journal
 from recorder.store.journal_files import by_session, list_journals
@@ -94,7 +96,7 @@ def test_any_byte_of_any_file_that_is_flipped_is_found(
         at = int(place * (len(sound) - written.get(path, 0)))
         path.write_bytes(sound[:at] + bytes([sound[at] ^ 1 << bit]) + sound[at + 1 :])
         try:
-            found = {problem for problem in verify(data_dir, quick=True) if problem.kind != "orphan"} - before
+            found = set(verify(data_dir, quick=True)) - before
         finally:
             path.write_bytes(sound)
         assert {problem.file for problem in found} == {path.relative_to(data_dir).as_posix()}, (path, at)
@@ -150,6 +152,20 @@ def test_what_nobody_names_and_what_is_not_sealed(store: Path, new_journal: Call
     broken.write_bytes(data)
 
     assert kinds(list(verify(store))) == ["journal_damaged", "journal_unsealed", "orphan", "orphan"]
+
+
+def test_files_of_a_manifest_that_cannot_be_read_are_not_taken_for_leftovers(store: Path) -> None:
+    compact(store, grace_seconds=0)
+    (path,) = (path for path in files(store) if path.suffix == ".json")
+    sound = path.read_bytes()
+    (store / layout.segment_path("events", "2026-02-01", IDS[0])).parent.mkdir()
+    (store / layout.segment_path("events", "2026-02-01", IDS[0])).write_bytes(b"of another day")
+    unfinished = path.with_name(f".{path.name}.tmp")
+    unfinished.write_bytes(b"")
+
+    for content, kind in ((sound[:-2], "manifest_damaged"), (b'{"format_version": 99}', "newer")):
+        path.write_bytes(content)
+        assert kinds(list(verify(store))) == [kind, "orphan", "orphan"]
 
 
 def test_derived_rows_of_another_time_are_found_and_made_anew(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,6 +278,22 @@ def test_of_a_compacted_file_nothing_is_kept_that_is_not_whole(store: Path, data
     assert messages(store) == {}
 
 
+def test_files_of_a_part_whose_manifest_is_damaged_are_kept(data_dir: Path) -> None:
+    journal = Journal(data_dir, 1).turn().roll()
+    seal_all(data_dir)
+    journal.server({"type": "response.done", "response": {"id": "resp_9"}}).roll()
+    seal_all(data_dir)
+    first, second = sorted(data_dir.glob("manifests/*/*.json"))
+    lost = {path: path.read_bytes() for path in data_dir.glob(f"segments/*/*/{second.stem}.parquet")}
+    second.write_bytes(second.read_bytes()[:-2])
+
+    repair(data_dir)
+
+    assert {path.read_bytes() for path in (data_dir / "quarantine").rglob(f"{second.stem}.parquet")} == {*lost.values()}
+    assert lost
+    assert first.exists()
+
+
 def test_what_was_left_by_a_crash_goes_and_what_was_lost_comes_back(store: Path) -> None:
     wanted = messages(store)
     stray = store / layout.segment_path("events", "2026-01-31", "compact-" + "0" * 32)
@@ -273,3 +305,18 @@ def test_what_was_left_by_a_crash_goes_and_what_was_lost_comes_back(store: Path)
     assert not stray.exists()
     assert messages(store) == wanted
     assert report.left == []
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_what_was_set_aside_can_be_erased(store: Path, *, compacted: bool) -> None:
+    if compacted:
+        compact(store, grace_seconds=0)
+    path = next(path for path in files(store) if path.parent.parent.name == "events")
+    path.write_bytes(path.read_bytes()[:-1])
+    repair(store)
+    assert IDS[0].encode() in b"".join(path.read_bytes() for path in (store / "quarantine").rglob("*.json"))
+
+    erase(store, [IDS[0]])
+
+    assert not [path for path in store.rglob("*") if path.is_file() and IDS[0].encode() in path.read_bytes()]
+    assert not [path for path in (store / "quarantine").rglob("*") if path.is_file()]
