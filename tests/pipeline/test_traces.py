@@ -183,6 +183,7 @@ def test_a_collector_that_is_not_there_is_an_error_that_says_so(
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.2")  # of all attempts
     target = traces.exporter(collector.endpoint, {})
+    collector.server.shutdown()  # before it is closed: the kernel listens on for as long as a thread waits for it
     collector.server.server_close()
 
     with pytest.raises(CollectorError, match=r"/v1/traces did not take the spans: Connection refused$"):

@@ -1,6 +1,7 @@
 """A worker in a thread, an upstream that does as it is told, and what the tap wrote down."""
 
 import asyncio
+import contextlib
 import socket
 import subprocess
 import threading
@@ -126,7 +127,8 @@ class RunningWorker:
         if self._thread.is_alive():
             assert self._loop is not None
             assert self._worker is not None
-            self._loop.call_soon_threadsafe(self._worker.stop)
+            with contextlib.suppress(RuntimeError):  # it has ended meanwhile
+                self._loop.call_soon_threadsafe(self._worker.stop)
         self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
 
