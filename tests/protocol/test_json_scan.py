@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recorder.protocol.json_scan import scalars, string_value, strings_of
+from tests.drawing import JSON_MARKS
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=12),
@@ -66,12 +67,7 @@ TOKENS = [
         b"nu",
     ),
     *(
-        b"{",
-        b"}",
-        b"[",
-        b"]",
-        b",",
-        b":",
+        *JSON_MARKS,
         b" ",
         b'"audio":"eA=="',
         b'"a":1,',

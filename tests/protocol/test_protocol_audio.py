@@ -16,6 +16,7 @@ from recorder.protocol.audio import (
 )
 from recorder.protocol.envelope import rebuild
 from recorder.protocol.json_scan import scalars
+from tests.drawing import JSON_MARKS
 
 PCM = base64.b64encode(bytes(range(200))).decode()
 
@@ -271,12 +272,7 @@ SOUP = [
         b'""',
     ),
     *(
-        b"{",
-        b"}",
-        b"[",
-        b"]",
-        b",",
-        b":",
+        *JSON_MARKS,
         b'"data:image/png;base64,eA=="',
         b'"content":[{"audio":"eHg="}],',
         b'"a":{"b":[1,""]},',
