@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
@@ -116,20 +115,24 @@ class Bucket:
         """
 
         def fetched() -> str:
-            digest = hashlib.sha256()
             file.seek(0)
-            for chunk in obstore.get(self._store, name).stream(_CHUNK):
-                digest.update(chunk)
-                file.write(chunk)
-            return digest.hexdigest()
+            file.truncate()
+            return self._read(name, file.write)
 
         with self._errors("read", name):
             return _twice(fetched)
 
     def digest(self, name: str) -> str:
         """The SHA-256 of an object's content, in hex."""
-        with Path(os.devnull).open("wb") as nowhere:
-            return self.fetch(name, nowhere)
+        with self._errors("read", name):
+            return _twice(lambda: self._read(name, len))
+
+    def _read(self, name: str, take: Callable[[bytes], object]) -> str:
+        digest = hashlib.sha256()
+        for chunk in obstore.get(self._store, name).stream(_CHUNK):
+            digest.update(chunk)
+            take(bytes(chunk))
+        return digest.hexdigest()
 
     def create(self, name: str, content: bytes) -> bool:
         """Write an object that is not there yet; False, and nothing is changed, if there is one of this name.
