@@ -22,6 +22,7 @@ from recorder.proxy.sockets import end_sending, receive, send_all
 from recorder.proxy.splice import Splice
 from recorder.proxy.streams import Buffer
 from recorder.proxy.tap import Tap, receive_and_tell
+from recorder.store.carry import Carrier
 from recorder.store.ring import Receive
 
 GOING_AWAY: Final = 1001  # RFC 6455 section 7.4.1
@@ -63,6 +64,10 @@ class FrameWatch:
             self._inner.chunk(kind, data)
         self._silent.discard(kind)
         self._decoders[kind].feed(bytes(data))
+
+    def carrier(self, kind: int, source: int, sink: int, sample_every: int) -> Carrier | None:  # noqa: ARG002
+        """None: each chunk has to be followed."""
+        return None
 
     def may_speak(self, kind: int, *, held_back: bool) -> bool:
         """Whether a frame may be put into this direction now. One that is held back by its reader is not silent."""

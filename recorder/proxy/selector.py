@@ -83,7 +83,7 @@ class SpliceSelector(selectors.BaseSelector):
         at_once = timeout is not None and timeout <= 0
         if not at_once:
             self._alarm.set(timeout)
-        wait = 0 if at_once else -1
+        wait = 0 if at_once else None
         while True:
             before_wait()
             for fd, mask in poll(wait, _AT_ONCE):

@@ -25,6 +25,7 @@ from typing import Final, Literal, Protocol
 from recorder.proxy.selector import READ, WRITE, SpliceSelector
 from recorder.proxy.sockets import end_sending, reset_on_close, words_for
 from recorder.proxy.streams import NOT_NOW, Buffer, received_from, sender
+from recorder.store.carry import NO_ROOM, SAMPLED, UNSENT, Carrier
 from recorder.store.ring import Receive
 
 Party = Literal["client", "upstream"]
@@ -44,6 +45,9 @@ class Chunks(Protocol):
 
     def chunk(self, kind: int, data: Buffer) -> None:
         """Take note of bytes that were received otherwise, which are good for now only; never waits, never raises."""
+
+    def carrier(self, kind: int, source: int, sink: int, sample_every: int) -> Carrier | None:
+        """What does all of it in one step, between the descriptors of two plain sockets; None where nothing can."""
 
 
 class Filter(Protocol):
@@ -68,7 +72,7 @@ SAMPLE_EVERY: Final = 64
 class _Lane:
     """One direction."""
 
-    __slots__ = ("carried", "ended", "filter", "forward", "held", "kind", "party", "send", "sink", "source")
+    __slots__ = ("carrier", "ended", "filter", "forward", "held", "kind", "party", "send", "sent_on", "sink", "source")
 
     def __init__(
         self, party: Party, source: socket.socket, sink: socket.socket, kind: int, passing: Filter | None
@@ -81,8 +85,14 @@ class _Lane:
         self.filter = passing
         self.held = b""  # read, tapped, and not yet taken by the sink
         self.ended = False  # nothing more will be read
-        self.carried = 0
+        self.sent_on = 0  # bytes, but for what the carrier counts
+        self.carrier: Carrier | None = None
         self.forward: Callable[[int], None]  # carries over what there is to read, given the epoll mask
+
+    @property
+    def carried(self) -> int:
+        """Bytes since it began."""
+        return self.sent_on + (self.carrier.carried if self.carrier is not None else 0)
 
 
 class Splice:
@@ -126,7 +136,7 @@ class Splice:
         up, down = filters or (None, None)
         self._up = _Lane("client", client, upstream, kinds[0], up)
         self._down = _Lane("upstream", upstream, client, kinds[1], down)
-        self._up.forward, self._down.forward = self._forwarder(self._up), self._forwarder(self._down)
+        self._equip()
         self._finished = False
         self.first_end: Party | None = None
         self.error: str | None = None
@@ -154,7 +164,7 @@ class Splice:
     def replace_tap(self, tap: Chunks) -> None:
         """Record through another tap from now on."""
         self._tap = tap
-        self._up.forward, self._down.forward = self._forwarder(self._up), self._forwarder(self._down)
+        self._equip()
         self._watch_both()
 
     def detach(self) -> tuple[socket.socket, socket.socket, tuple[bytes, bytes]]:
@@ -191,6 +201,48 @@ class Splice:
             log.exception("splice failed")
             self.abort("internal error")
 
+    def _equip(self) -> None:
+        for lane in (self._up, self._down):
+            lane.forward = self._forwarder(lane)
+            plain = not isinstance(lane.source, ssl.SSLSocket) and not isinstance(lane.sink, ssl.SSLSocket)
+            if self._tap is not None and lane.filter is None and plain:
+                carrier = self._tap.carrier(lane.kind, lane.source.fileno(), lane.sink.fileno(), SAMPLE_EVERY)
+                if carrier is not None:
+                    lane.sent_on, lane.carrier = lane.carried, carrier
+                    lane.forward = self._in_one_step(lane, carrier, lane.forward)
+
+    def _in_one_step(self, lane: _Lane, carrier: Carrier, step_by_step: Callable[[int], None]) -> Callable[[int], None]:
+        """What carries a lane's chunks over by its carrier, and does `step_by_step` what that leaves undone."""
+        carry, native, blocked, no_room = carrier.carry, carrier.lane, carrier.blocked, NO_ROOM
+
+        def forward(mask: int) -> None:
+            outcome = no_room if blocked else carry(native)
+            if not outcome:  # CARRIED: nearly always
+                return
+            try:
+                if outcome == NO_ROOM:
+                    step_by_step(mask)
+                elif outcome == SAMPLED:
+                    self._observe(lane.kind, carrier.took_ns)
+                elif outcome == UNSENT:
+                    self._hold(lane, carrier.rest, carrier.error)
+                elif carrier.error is None:
+                    self._at_end(lane, mask)
+                else:
+                    self._not_received(lane, mask, carrier.error)
+            except Exception:
+                log.exception("splice failed")
+                self.abort("internal error")
+
+        return forward
+
+    def _hold(self, lane: _Lane, rest: bytes, error: OSError | None) -> None:
+        """Keep what was not sent, unless it never can be."""
+        done = self._not_sent(lane, len(rest), error) if error is not None else 0
+        if done != len(rest):
+            lane.held = rest
+            self._watch_both()
+
     def _forwarder(self, lane: _Lane) -> Callable[[int], None]:
         """What carries a lane's chunks over: the handler of a socket of which nothing is wanted but to be read.
 
@@ -214,7 +266,7 @@ class Splice:
                     return
                 until_sample -= 1
                 began = until_sample or now()
-                lane.carried += length
+                lane.sent_on += length
                 try:
                     sent = send(data)
                 except OSError as error:

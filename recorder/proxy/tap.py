@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from recorder.protocol.envelope import SPEAKERS, RecordKind, gap_facts
+from recorder.store.carry import Carrier
 from recorder.store.ring import Receive, RingWriter
 
 _GAP_BYTES = 1024  # more than the records of two gaps
@@ -76,6 +77,12 @@ class Tap:
         """
         otherwise = receive_and_tell(self.chunk, kind, receive, scratch)
         return self._ring.receiver(receive, int(kind), self._session_no, self._gaps, otherwise)
+
+    def carrier(self, kind: int, source: int, sink: int, sample_every: int) -> Carrier | None:
+        """What receives bytes of one direction, records them and sends them on in one step; None where nothing can."""
+        return self._ring.carrier(
+            source, sink, kind=int(kind), session_no=self._session_no, sample_every=sample_every, blocked=self._gaps
+        )
 
     def facts(self, kind: int, facts: dict[str, Any]) -> bool:
         """Record a JSON object; False when the ring has no room for it: then it is recorded later, in its order.

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Final
 
 from recorder.errors import StoreError
+from recorder.store.carry import Carrier, Place, SharedPlace
 
 MAGIC: Final = b"RTRECRNG"
 VERSION: Final = 2
@@ -128,10 +129,9 @@ class RingWriter:
         self.capacity = capacity
         self._view = memoryview(self._map)
         self._words = self._view.cast("Q")
-        # In the file, where the next record goes, and up to where there is room without another look at the tail.
-        self._place = PAGE
-        self._room_until = PAGE + capacity
-        self._lap = -PAGE  # what makes a head of a place
+        begin = Place(next=PAGE, room_until=PAGE + capacity, lap=-PAGE)
+        self._shared = SharedPlace(self._map, 8 * HEAD_WORD, WINDOW, begin)
+        self._at = self._shared.place
 
     def append(self, kind: int, session_no: int, at_ns: int, data: bytes | memoryview) -> bool:
         """Copy one record in and publish it.
@@ -141,14 +141,15 @@ class RingWriter:
         """
         length = len(data)
         size = (length + HEADER + 7) & ~7
-        if self._place + size > self._room_until and not self._find_room(size):
+        at = self._at
+        if at.next + size > at.room_until and not self._find_room(size):
             return False
-        place = self._place
+        place = at.next
         self._map[place + HEADER : place + HEADER + length] = data
         _pack_record(self._map, place, length, session_no, at_ns, kind)
-        self._place = end = place + size
-        self._words[HEAD_WORD] = self._lap + end
-        self._words[SETTLED_WORD] = self._lap + end
+        at.next = end = place + size
+        self._words[HEAD_WORD] = at.lap + end
+        self._words[SETTLED_WORD] = at.lap + end
         return True
 
     def settle(self) -> None:
@@ -174,28 +175,38 @@ class RingWriter:
             what `receive` does.
         """
         ring, view, words, pack, now = self._map, self._view, self._words, _pack_record, time.monotonic_ns
-        needed = HEADER + WINDOW
+        at, needed = self._at, HEADER + WINDOW
 
         def take() -> memoryview:
-            place = self._place
-            if place + needed > self._room_until or blocked:
+            place: int = at.next
+            if place + needed > at.room_until or blocked:
                 if blocked or not self._find_room(needed):
                     return otherwise()
-                place = self._place
+                place = at.next
             body = place + HEADER
             end = body + receive(view[body:], WINDOW)
             data = view[body:end]
             if end != body:
                 pack(ring, place, end - body, session_no, now(), kind)
-                self._place = end = (end + 7) & -8
-                words[HEAD_WORD] = self._lap + end
+                at.next = end = (end + 7) & -8
+                words[HEAD_WORD] = at.lap + end
             return data
 
         return take
 
+    def carrier(
+        self, source: int, sink: int, *, kind: int, session_no: int, sample_every: int, blocked: Sized
+    ) -> Carrier | None:
+        """What receives, records and sends on in one step, between plain sockets; see `SharedPlace.carrier`."""
+        return self._shared.carrier(
+            source, sink, kind=kind, session_no=session_no, sample_every=sample_every, blocked=blocked
+        )
+
     def _find_room(self, size: int) -> bool:
         """See what the reader has released; go to the start where the end is too near."""
-        place, end = self._place, PAGE + self.capacity
+        at = self._at
+        place: int = at.next
+        end = PAGE + self.capacity
         free = self.capacity - self.used_bytes()
         starts_over = place + size > end
         skipped = end - place if starts_over else 0
@@ -204,9 +215,9 @@ class RingWriter:
         if starts_over:
             if skipped >= HEADER:
                 _pack_record(self._map, place, SKIP, 0, 0, 0)
-            self._lap += self.capacity
-            self._place = place = PAGE
-        self._room_until = min(place + free - skipped, end)
+            at.lap += self.capacity
+            at.next = place = PAGE
+        at.room_until = min(place + free - skipped, end)
         return True
 
     def owe(self, session_no: int, kind: int, count: int) -> None:
@@ -240,6 +251,7 @@ class RingWriter:
 
     def close(self) -> None:
         """Let go of the map and the lock; the recorder process drains and removes the file."""
+        self._shared.close()
         self._words.release()
         self._view.release()
         with contextlib.suppress(BufferError):  # what was received last is looked at still: the map goes with that

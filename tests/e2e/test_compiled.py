@@ -24,8 +24,8 @@ CHOSEN = (
 PROBE = """
 from recorder.proxy import selector, splice, streams
 from recorder.proxy.compiled import is_compiled
-from recorder.store import ring
-print(is_compiled(), *(module.__file__.endswith(".so") for module in (ring, selector, splice, streams)))
+from recorder.store import _carry, ring
+print(is_compiled(), *(module.__file__.endswith(".so") for module in (_carry, ring, selector, splice, streams)))
 """
 
 
@@ -53,7 +53,7 @@ def test_the_compiled_modules_pass_the_tests_of_their_sources(tree: Path) -> Non
         [sys.executable, "-c", PROBE], cwd=tree, env={**os.environ, "PYTHONPATH": ""}, capture_output=True, text=True,
         check=True,
     )  # fmt: skip
-    assert probe.stdout == "True True True True True\n"
+    assert probe.stdout == "True True True True True True\n"
     command = [sys.executable, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", "-p", "no:xdist", *CHOSEN]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=False)

@@ -1,0 +1,218 @@
+"""The step in C between two plain sockets, compiled for these tests."""
+
+import errno
+import importlib.util
+import shutil
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from recorder.store import carry
+from recorder.store.carry import CARRIED, NO_ROOM, NOTHING, SAMPLED, UNSENT, Carrier
+from recorder.store.carry_build import ffi
+from recorder.store.ring import HEADER, PAGE, WINDOW, RingWriter
+from recorder.store.ring_reader import RingReader
+
+NEVER = 1 << 30
+
+
+@pytest.fixture(scope="module")
+def native(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    if shutil.which("cc") is None:
+        pytest.skip("needs cc")
+    path = ffi.compile(tmpdir=str(tmp_path_factory.mktemp("carry")))
+    spec = importlib.util.spec_from_file_location("recorder.store._carry", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def compiled(native: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(carry, "_carry", native)
+
+
+class Lane:
+    """Somebody who speaks, somebody who listens, and a carrier between them."""
+
+    def __init__(self, directory: Path, *, capacity: int = 4 * WINDOW, sample_every: int = NEVER) -> None:
+        self.speaker, self.source = socket.socketpair()
+        self.sink, self.listener = socket.socketpair()
+        for sock in (self.source, self.sink):
+            sock.setblocking(False)
+        self.writer = RingWriter(directory, capacity)
+        self.blocked: list[int] = []
+        carrier = self.writer.carrier(
+            self.source.fileno(), self.sink.fileno(), kind=4, session_no=7, sample_every=sample_every,
+            blocked=self.blocked,
+        )  # fmt: skip
+        assert carrier is not None
+        self.carrier: Carrier = carrier
+        carrier.lane.until_sample = sample_every  # it would begin anywhere
+
+    def carry(self) -> int:
+        return self.carrier.carry(self.carrier.lane)
+
+    def records(self) -> list[tuple[int, int, int, bytes]]:
+        with RingReader(self.writer.path) as reader:
+            return [(one.position, one.session_no, one.kind, bytes(one.data)) for one in reader.read()[0]]
+
+    def close(self) -> None:
+        for sock in (self.speaker, self.source, self.sink, self.listener):
+            sock.close()
+        self.writer.close()
+
+
+@pytest.fixture
+def lane(tmp_path: Path) -> Iterator[Lane]:
+    lane = Lane(tmp_path)
+    yield lane
+    lane.close()
+
+
+def test_a_message_is_on_record_and_sent_on(lane: Lane) -> None:
+    lane.speaker.send(b"hello")
+    before = time.monotonic_ns()
+    assert lane.carry() == CARRIED
+    after = time.monotonic_ns()
+    assert lane.listener.recv(100) == b"hello"
+    assert lane.records() == [(0, 7, 4, b"hello")]
+    with RingReader(lane.writer.path) as reader:
+        assert before <= reader.read()[0][0].at_ns <= after
+    assert lane.carrier.carried == 5
+
+
+def test_the_header_in_c_is_the_ring_s(native: Any) -> None:
+    assert native.ffi.sizeof("struct record") == HEADER
+    codes = [getattr(native.lib, name) for name in ("CARRIED", "SAMPLED", "NO_ROOM", "NOTHING", "UNSENT")]
+    assert codes == [CARRIED, SAMPLED, NO_ROOM, NOTHING, UNSENT]
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.tuples(st.booleans(), st.integers(1, 60_000)), min_size=1, max_size=60))
+def test_it_takes_turns_with_the_other_ways_into_the_ring(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[bool, int]]
+) -> None:
+    """Carried or appended, in any order and for many laps: each record is there once, whole, and where it belongs."""
+    lane = Lane(tmp_path_factory.mktemp("ring"), capacity=2 * WINDOW)
+    with RingReader(lane.writer.path) as reader:
+        for number, (carried, size) in enumerate(steps):
+            data = bytes([number % 251]) * size
+            outcome = NO_ROOM
+            if carried:
+                lane.speaker.sendall(data)
+                outcome = lane.carry()
+                if outcome == NO_ROOM:  # at the end of the ring, where the window does not fit: nothing was read
+                    assert lane.source.recv(size) == data
+                else:
+                    assert outcome == CARRIED
+                    assert lane.listener.recv(1 << 20) == data
+            if outcome == NO_ROOM:
+                assert lane.writer.append(9, 8, 1, data)
+            (record,) = reader.read()[0]
+            kind, session_no = (9, 8) if outcome == NO_ROOM else (4, 7)
+            assert (record.kind, record.session_no, bytes(record.data)) == (kind, session_no, data)
+            lane.writer.settle()
+            reader.release(reader.head)
+    lane.close()
+
+
+def test_without_room_nothing_is_read(tmp_path: Path) -> None:
+    lane = Lane(tmp_path, capacity=WINDOW + PAGE)
+    lane.speaker.send(b"first")
+    assert lane.carry() == CARRIED
+    while lane.writer.append(9, 8, 1, bytes(1000)):
+        pass
+    lane.speaker.send(b"second")
+    assert lane.carry() == NO_ROOM
+    assert lane.source.recv(100) == b"second"
+    assert lane.carrier.carried == 5
+    lane.close()
+
+
+def test_where_nothing_comes_it_says_why(lane: Lane) -> None:
+    assert (lane.carry(), type(lane.carrier.error)) == (NOTHING, BlockingIOError)
+    lane.speaker.close()
+    assert (lane.carry(), lane.carrier.error) == (NOTHING, None)
+    assert lane.records() == []
+
+
+def test_a_reset_is_told_as_the_socket_tells_it(tmp_path: Path) -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+    speaker = socket.create_connection(listening.getsockname())
+    source, _ = listening.accept()
+    sink, listener = socket.socketpair()
+    writer = RingWriter(tmp_path, 4 * WINDOW)
+    carrier = writer.carrier(source.fileno(), sink.fileno(), kind=4, session_no=7, sample_every=NEVER, blocked=())
+    assert carrier is not None
+    speaker.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    speaker.close()
+    assert carrier.carry(carrier.lane) == NOTHING
+    assert isinstance(carrier.error, ConnectionResetError)
+    assert carrier.error.errno == errno.ECONNRESET
+    for sock in (listening, source, sink, listener):
+        sock.close()
+    writer.close()
+
+
+def test_what_a_slow_reader_does_not_take_is_left_to_hold(lane: Lane) -> None:
+    sent = b""
+    outcome = CARRIED
+    while outcome == CARRIED:
+        data = bytes([len(sent) % 251]) * 50_000
+        lane.speaker.sendall(data)
+        sent += data
+        outcome = lane.carry()
+    assert outcome == UNSENT
+    error = lane.carrier.error
+    assert error is None or isinstance(error, BlockingIOError)
+    rest = lane.carrier.rest
+    assert rest
+    assert b"".join(data for *_, data in lane.records()) == sent
+    arrived = b""
+    while len(arrived) < len(sent) - len(rest):
+        arrived += lane.listener.recv(1 << 20)
+    assert arrived + rest == sent
+
+
+def test_one_who_has_gone_takes_nothing_and_it_is_on_record(lane: Lane) -> None:
+    lane.listener.close()
+    lane.speaker.send(b"too late")
+    assert lane.carry() == UNSENT
+    assert isinstance(lane.carrier.error, BrokenPipeError)
+    assert lane.carrier.rest == b"too late"
+    assert lane.records() == [(0, 7, 4, b"too late")]
+
+
+def test_of_so_many_messages_one_s_time_is_taken(tmp_path: Path) -> None:
+    lane = Lane(tmp_path, sample_every=3)
+    outcomes = []
+    for _ in range(9):
+        lane.speaker.send(b"x")
+        outcomes.append(lane.carry())
+    assert outcomes == [CARRIED, CARRIED, SAMPLED] * 3
+    assert lane.carrier.took_ns > 0
+    lane.close()
+
+
+def test_a_closed_ring_is_not_written_to(tmp_path: Path) -> None:
+    lane = Lane(tmp_path)
+    lane.speaker.send(b"late")
+    lane.close()
+    assert lane.carry() == NO_ROOM
+
+
+def test_without_the_module_there_is_no_carrier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(carry, "_carry", None)
+    writer = RingWriter(tmp_path, 4 * WINDOW)
+    assert writer.carrier(0, 1, kind=4, session_no=7, sample_every=64, blocked=()) is None
+    writer.close()
