@@ -4,6 +4,10 @@ import socket
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
+
+from recorder.proxy.session import Session
+from recorder.proxy.worker import Worker
 from tests.proxy.fault_stage import REFUSAL, Stage, fill, half_close, reset
 
 GARBAGE: Final = b"\x00\xff garbage, not what was agreed on\r\n\r\n"
@@ -76,8 +80,19 @@ def _nothing(stage: Stage) -> None:
     """What happens is that nothing does."""
 
 
+def _silence(stage: Stage) -> None:
+    """From now on nobody says anything, and the proxy has little patience. Before, getting here could use it up."""
+
+    def lose_patience(worker: Worker) -> None:
+        for session in () if worker._stopping.is_set() else worker._sessions:  # a drain has an end of its own
+            assert isinstance(session, Session)
+            session._config = msgspec.structs.replace(session._config, idle_timeout_seconds=0.2, half_open_seconds=0.1)
+
+    stage.proxy.call(lose_patience)
+
+
 FAULTS: Final[dict[str, Callable[[Stage], None]]] = {
-    "silence": _nothing,
+    "silence": _silence,
     "client resets": _client_resets,
     "client ends": _client_ends,
     "client sends garbage": _client_raves,
@@ -100,7 +115,5 @@ FAULTS: Final[dict[str, Callable[[Stage], None]]] = {
 SILENCE: Final[dict[str, Any]] = {
     "handshake_timeout_seconds": 0.5,
     "connect_timeout_seconds": 0.3,
-    "idle_timeout_seconds": 0.2,
-    "half_open_seconds": 0.1,
 }
 """Settings for silent cells, so that limits are met soon."""
