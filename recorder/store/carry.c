@@ -8,6 +8,10 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL 0 /* macOS; Python ignores SIGPIPE anyway */
+#endif
+
 static uint64_t now_ns(void)
 {
     struct timespec now;
