@@ -1,4 +1,4 @@
-"""What `carry_build.py` makes of `carry.c`."""
+# What `carry_build.py` makes of `carry.c`.
 
 from typing import Any, Protocol
 
