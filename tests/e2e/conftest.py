@@ -65,7 +65,7 @@ class RecorderProcess:
             for pid in (self.process.pid, *children.values()):
                 os.kill(pid, signal.SIGKILL)
             self.process.wait(PATIENCE)
-            eventually(lambda: all(map(_is_gone, children.values())), "all killed")
+            eventually(lambda: all(map(is_gone, children.values())), "all killed")
         else:
             os.kill(children[what], signal.SIGKILL)
 
@@ -83,7 +83,8 @@ class RecorderProcess:
                 self.process.stdout.close()
 
 
-def _is_gone(pid: int) -> bool:
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended; one that its new parent has not waited for yet is still listed."""
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] == "Z"
     return True

@@ -17,7 +17,7 @@ from recorder.cli.proxy_run import shares
 from recorder.pipeline.catalog import Catalog
 from recorder.proxy.supervisor import listen
 from recorder.store.journal_files import list_journals
-from tests.e2e.conftest import COMMAND, PATIENCE, RecorderProcess, eventually
+from tests.e2e.conftest import COMMAND, PATIENCE, RecorderProcess, eventually, is_gone
 from tests.proxy.conftest import ACCEPT, UPGRADE, read_exactly, read_head, read_to_end
 
 Run = Callable[..., RecorderProcess]
@@ -278,8 +278,7 @@ def test_calls_outlive_a_kill_of_the_supervisor(run: Run, data: Path, echo: Echo
         os.kill(proxy.process.pid, signal.SIGKILL)
         proxy.process.wait(PATIENCE)
         assert says(client, b"nobody noticed") == b"nobody noticed"
-    for pid in children.values():
-        eventually(lambda pid=pid: not Path(f"/proc/{pid}").exists(), "its children end by themselves")  # type: ignore[misc]
+    eventually(lambda: all(map(is_gone, children.values())), "its children end by themselves")
     with Catalog(data) as catalog:
         assert catalog.query("SELECT count(*) FROM sessions").item() == 1
     assert list_journals(data) == []
