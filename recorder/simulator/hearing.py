@@ -179,6 +179,7 @@ class Hearing:
         item.wire["content"][0]["transcript"] = text
         usage = transcription_usage(model, item.audio_ms, text)
         await connection.send(lane, f"{name}.completed", **at, transcript=text, usage=usage)
+        connection.truth.transcription_usages.append(usage)
 
     def _forget_voice(self) -> None:
         self._detector.reset()

@@ -118,10 +118,16 @@ class Truth(Struct, kw_only=True):
     interruptions: list[InterruptionTruth] = field(default_factory=list)
     tool_calls: list[ToolTruth] = field(default_factory=list)
     speech: list[SpeechTruth] = field(default_factory=list)
+    transcription_usages: list[dict[str, Any]] = field(default_factory=list)
     audio_in_ms: float = 0.0
     audio_out_ms: float = 0.0
     errors: list[dict[str, Any]] = field(default_factory=list)
     close: CloseTruth | None = None
+
+    def total(self, name: str) -> int:
+        """The sum of one number of tokens (`total_tokens`, …) over the usage of all responses and transcriptions."""
+        told = [one.usage or {} for one in self.responses] + self.transcription_usages
+        return sum(usage.get(name, 0) for usage in told)
 
     @property
     def client_event_count(self) -> int:

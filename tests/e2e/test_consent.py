@@ -289,7 +289,7 @@ def test_times_and_numbers_stay(call: Call) -> None:
     assert row["tool_call_count"] == len(truth.tool_calls)
     assert row["turn_count"] == sum(one.type == "message" for one in truth.items)
     assert row["unknown_event_count"] == 0
-    assert row["total_tokens"] == sum((one.usage or {}).get("total_tokens", 0) for one in truth.responses)
+    assert row["total_tokens"] == truth.total("total_tokens")
     assert (row["closed_by"], row["close_code"]) == ("client", 1000)
     assert [one["response_id"] for one in call.tables["responses"]] == [one.id for one in truth.responses]
     assert all(one["time_to_first_token_seconds"] > 0 for one in call.tables["responses"])

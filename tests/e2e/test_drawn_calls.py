@@ -106,7 +106,7 @@ def check_session(call: Call) -> None:
     assert row["tool_call_count"] == len(truth.tool_calls)
     assert row["error_count"] == len(truth.errors)
     assert row["duration_seconds"] == seconds(truth.opened_ns, truth.closed_ns)
-    assert (row["total_tokens"] or 0) == sum((one.usage or {}).get("total_tokens", 0) for one in truth.responses)
+    assert (row["total_tokens"] or 0) == truth.total("total_tokens")
     assert (row["heard_seconds"] or 0) * 1000 == near(sum(item["heard_ms"] or 0 for item in call.tables["items"]))
 
 

@@ -42,15 +42,21 @@ answers AS (
     session_id,
     count(*) FILTER (NOT out_of_band) AS response_count,
     count(*) FILTER (out_of_band) AS out_of_band_response_count,
-    sum(input_tokens) AS input_tokens,
-    sum(output_tokens) AS output_tokens,
-    sum(total_tokens) AS total_tokens,
-    sum(cached_tokens) AS cached_tokens,
     median(time_to_first_audio_seconds) FILTER (NOT out_of_band) AS time_to_first_audio_p50_seconds,
     count(time_to_first_audio_seconds) FILTER (NOT out_of_band) AS time_to_first_audio_n,
     median(voice_to_voice_seconds) FILTER (NOT out_of_band) AS voice_to_voice_p50_seconds,
     count(voice_to_voice_seconds) FILTER (NOT out_of_band) AS voice_to_voice_n
   FROM responses
+  GROUP BY session_id
+),
+billed AS (
+  SELECT
+    session_id,
+    sum(input_tokens) AS input_tokens,
+    sum(output_tokens) AS output_tokens,
+    sum(total_tokens) AS total_tokens,
+    sum(cached_tokens) AS cached_tokens
+  FROM usage
   GROUP BY session_id
 ),
 turn_counts AS (
@@ -91,6 +97,7 @@ joined AS (
   LEFT JOIN told USING (session_id)
   LEFT JOIN configs USING (session_id)
   LEFT JOIN answers USING (session_id)
+  LEFT JOIN billed USING (session_id)
   LEFT JOIN heard USING (session_id)
   LEFT JOIN voices USING (session_id)
 )
