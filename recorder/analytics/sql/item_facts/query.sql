@@ -13,7 +13,8 @@ WITH descriptions AS (
       coalesce(json_extract_string(part, '$.text'), json_extract_string(part, '$.transcript'))
       FOR part IN json_extract(body, '$.item.content[*]')
     ], chr(10)), '') AS content_text,
-    list_contains(body ->> '$.item.content[*].type', 'input_audio') AS has_input_audio
+    list_contains(body ->> '$.item.content[*].type', 'input_audio') AS has_input_audio,
+    list_has_any(body ->> '$.item.content[*].type', ['output_audio', 'audio']) AS has_output_audio
   FROM wire_events
   LEFT JOIN item_creates
     ON item_creates.session_id = wire_events.session_id AND item_creates.position = wire_events.position
@@ -46,6 +47,7 @@ described AS (
     ) AS previous_item_id,
     arg_max(content_text, position) AS content_text,
     bool_or(has_input_audio) AS has_input_audio,
+    bool_or(has_output_audio) AS has_output_audio,
     bool_or(direction = 'client') AS asked_for
   FROM descriptions
   WHERE item_id IS NOT NULL
@@ -76,7 +78,8 @@ outputs AS (
       WHEN bool_or(starts_with(type, 'response.mcp_call_arguments.')) THEN 'mcp_call'
       WHEN bool_or(starts_with(type, 'response.output_audio') OR starts_with(type, 'response.output_text'))
         THEN 'message'
-    END AS content_of
+    END AS content_of,
+    bool_or(starts_with(type, 'response.output_audio')) AS is_spoken
   FROM response_events
   WHERE item_id IS NOT NULL AND type NOT LIKE 'output_audio_buffer.%'
   GROUP BY session_id, item_id
@@ -142,6 +145,7 @@ SELECT
   coalesce(nullif(item_texts.text, ''), described.content_text, item_texts.text) AS text,
   coalesce(described.has_input_audio, false) OR committed.position IS NOT NULL OR transcribed.position IS NOT NULL
     AS has_input_audio,
+  coalesce(described.has_output_audio, false) OR coalesce(outputs.is_spoken, false) AS is_spoken,
   committed.position AS committed_position,
   committed.at_ns AS committed_at_ns,
   committed.cause_position AS commit_cause_position,
@@ -166,6 +170,7 @@ UNION ALL BY NAME
 SELECT
   session_id, '#' || position AS item_key, position AS first_position, at_ns AS first_at_ns, position AS created_position,
   position AS last_position, role, item_type AS type, name, call_id, previous_item_id, content_text AS text,
-  coalesce(has_input_audio, false) AS has_input_audio, 'client' AS created_by
+  coalesce(has_input_audio, false) AS has_input_audio, coalesce(has_output_audio, false) AS is_spoken,
+  'client' AS created_by
 FROM descriptions
 WHERE item_id IS NULL

@@ -30,9 +30,10 @@ merged AS (
     arg_max(body ->> '$.transcript', position) FILTER (step = 'updated') AS revised,
     arg_max(body ->> '$.transcript', position) FILTER (step = 'completed') AS finished,
     arg_max(step, position) FILTER (step IN ('completed', 'failed')) AS ending,
-    max(position) FILTER (step IN ('completed', 'failed')) AS last_end_position,
-    min(position) FILTER (step IN ('completed', 'failed')) AS end_position,
-    min(at_ns) FILTER (step IN ('completed', 'failed')) AS end_at_ns,
+    min(position) FILTER (step = 'completed') AS completed_position,
+    min(at_ns) FILTER (step = 'completed') AS completed_at_ns,
+    min(position) FILTER (step = 'failed') AS failed_position,
+    min(at_ns) FILTER (step = 'failed') AS failed_at_ns,
     arg_max(body -> '$.error', position) FILTER (step = 'failed') AS error,
     flatten(list(TRY_CAST(body ->> '$.logprobs[*].logprob' AS DOUBLE[])) FILTER (step = 'delta')) AS delta_logprobs,
     arg_max(TRY_CAST(body ->> '$.logprobs[*].logprob' AS DOUBLE[]), position) FILTER (
@@ -49,6 +50,8 @@ merged AS (
 timed AS (
   SELECT
     merged.*,
+    CASE merged.ending WHEN 'completed' THEN completed_position WHEN 'failed' THEN failed_position END AS end_position,
+    CASE merged.ending WHEN 'completed' THEN completed_at_ns WHEN 'failed' THEN failed_at_ns END AS end_at_ns,
     committed.position AS committed_position,
     committed.at_ns AS committed_at_ns,
     coalesce(committed.position, merged.position) AS asked_position
@@ -88,7 +91,7 @@ SELECT
   -- Deltas may run ahead of the commit: better no time than a negative one.
   CASE WHEN configured.first_delta_at_ns >= configured.committed_at_ns
     THEN (configured.first_delta_at_ns - configured.committed_at_ns) / 1e9 END AS first_delta_seconds,
-  CASE WHEN configured.end_at_ns >= configured.committed_at_ns
+  CASE WHEN configured.ending = 'completed' AND configured.end_at_ns >= configured.committed_at_ns
     THEN (configured.end_at_ns - configured.committed_at_ns) / 1e9 END AS transcription_seconds,
   configured.delta_count,
   list_avg(list_filter(

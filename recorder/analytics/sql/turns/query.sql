@@ -80,8 +80,8 @@ assistants AS (
       item_facts.last_delta_at_ns, item_facts.first_at_ns
     ) AS ended_at_ns,
     item_facts.first_position AS position,
-    item_facts.last_position,
-    CASE WHEN items.heard_estimated IS NOT NULL THEN 'audio' ELSE 'text' END AS modality,
+    greatest(item_facts.last_position, items.truncated_position) AS last_position,
+    CASE WHEN item_facts.is_spoken OR items.heard_estimated IS NOT NULL THEN 'audio' ELSE 'text' END AS modality,
     item_facts.text,
     items.generated_ms AS audio_ms,
     items.heard_ms,
