@@ -111,7 +111,6 @@ _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w":
 _COLUMNS: Final = frozenset({"model", "voice", "upstream", "source", "user_agent"})
 _LABEL: Final = "label:"
 
-Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -145,7 +144,7 @@ class Slo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         name: unique in the file.
         indicator: a key of `INDICATORS`.
-        objective: the share that must be good.
+        objective: the share that must be good, above 0 and below 1.
         at_most: values up to this are good.
         at_least: values from this on are good; one of the two.
         window: over which time, such as `7d`.
@@ -155,7 +154,7 @@ class Slo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     indicator: str
-    objective: Share
+    objective: float
     at_most: float | None = None
     at_least: float | None = None
     window: str = "7d"
@@ -236,6 +235,8 @@ def load_slos(path: Path) -> tuple[Slo, ...]:
 def _problem(slo: Slo) -> str | None:
     if slo.indicator not in INDICATORS:
         return f"unknown indicator {slo.indicator!r}; there are {', '.join(INDICATORS)}"
+    if not 0 < slo.objective < 1:
+        return f"objective = {slo.objective:g} is no share; say one between 0 and 1, such as 0.95"
     if (slo.at_most is None) == (slo.at_least is None):
         return "say one of at_most and at_least"
     for text in (slo.window, *(window for burn in slo.alerts for window in (burn.long, burn.short))):
