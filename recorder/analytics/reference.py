@@ -19,7 +19,11 @@ This page is made from the models' descriptions.
 nanoseconds since the session opened, on a clock that never steps; durations come from them alone, never from UTC time.
 Recordings without times have positions only, and NULL for every duration.
 
-**NULL** means that a number cannot be had; it is never 0 instead. Percentiles come with `n`, the number of values.
+**NULL** means that a number cannot be had; it is never 0 instead. Percentiles come with `n`, the number of values:
+medians from 1 on, 95th from 20, 99th from 100, NULL below; between two values they are interpolated.
+
+**Formulas** stand in the columns' meanings: *a → b* is the time from the one event to the other, read on that clock;
+÷, ×, − and + are what they are elsewhere, with columns' names as operands.
 
 **Evidence**: `*_position` columns name the events that a number was made from. Session and position are the address of
 an event everywhere.

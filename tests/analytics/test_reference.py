@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -9,6 +11,9 @@ from recorder.analytics.reference import reference
 from recorder.analytics.registry import shown_models
 
 DOCS = Path(__file__).parents[2] / "docs"
+
+FORMULA: Final = re.compile(r"[→÷×−+]|\b(sum|median|percentile|longest|least|told|likewise|as in)\b", re.IGNORECASE)
+"""What says how a number is made: an operation, or that it is as another place has it."""
 
 
 def test_the_page_is_what_the_models_say() -> None:
@@ -29,6 +34,17 @@ def test_every_table_and_column_is_described(name: str) -> None:
     assert model.example
     assert model.caveats.strip() in section
     assert model.example.strip() in section
+
+
+def test_every_measure_has_its_formula() -> None:
+    measures = [
+        (model.name, column.name, column.description)
+        for model in shown_models().values()
+        for column in model.shown_columns
+        if column.type == "DOUBLE" or column.type.startswith("DECIMAL")
+    ]
+    assert len(measures) > 50
+    assert [measure for measure in measures if not FORMULA.search(measure[2])] == []
 
 
 def test_units_are_those_of_the_names() -> None:
