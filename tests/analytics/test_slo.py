@@ -154,7 +154,10 @@ def test_a_file(tmp_path: Path) -> None:
         (GOOD.replace("at_most", "at_least") + "at_most = 2", "say one of at_most and at_least"),
         (GOOD.replace('"5m"', '"5 minutes"'), "'5 minutes' is no length of time"),
         (GOOD.replace("model =", "colour ="), "where: 'colour' is none of"),
-        (GOOD.replace("0.95", "95"), "slo 'first audio': objective = 95 is no share; say one between 0 and 1, such as 0.95"),
+        (
+            GOOD.replace("0.95", "95"),
+            "slo 'first audio': objective = 95 is no share; say one between 0 and 1, such as 0.95",
+        ),
         (GOOD.replace("0.95", "1"), "objective = 1 is no share"),
         (GOOD.replace("0.95", "0.0"), "objective = 0 is no share"),
         (GOOD.replace("0.95", "nan"), "objective = nan is no share"),

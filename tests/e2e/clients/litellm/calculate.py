@@ -1,5 +1,9 @@
-"""LiteLLM's cost of Realtime sessions: cases from stdin as JSON, costs to stdout; null for models it does not know."""
+"""LiteLLM's cost of Realtime sessions: cases from stdin as JSON, costs to stdout; null for models it does not know.
 
+`--realtime`: the names of all its models of realtime conversations, instead.
+"""
+
+import contextlib
 import json
 import os
 import sys
@@ -27,4 +31,9 @@ def cost(model: str, events: list[dict[str, object]]) -> float | None:
     )
 
 
-json.dump([cost(case["model"], case["events"]) for case in json.load(sys.stdin)], sys.stdout)
+if "--realtime" in sys.argv:
+    json.dump([name for name, facts in litellm.model_cost.items() if facts.get("mode") == "realtime"], sys.stdout)
+    sys.exit()
+with contextlib.redirect_stdout(sys.stderr):  # it prints what it thinks of a provider
+    costs = [cost(case["model"], case["events"]) for case in json.load(sys.stdin)]
+json.dump(costs, sys.stdout)
