@@ -102,8 +102,8 @@ def elsewhere() -> Iterator[tuple[str, str, dict[str, str]]]:
     """Models that both know under other names: ours, LiteLLM's, and the USD per million it takes instead of ours.
 
     Named differences: the first version on Azure at its first price; cached audio of Gemini at the price of text; its
-    images at the price of text where LiteLLM has no other. Azure's surcharge on zones of data is in neither sum: LiteLLM
-    goes by the session's own name of the model.
+    images at the price of text where LiteLLM has no other. Azure's surcharge on zones of data is in neither sum, since
+    LiteLLM goes by the session's own name of the model.
     """
     for name in sorted(AZURE):
         yield name, f"azure/{name}", {}
