@@ -271,6 +271,9 @@ class Session:
         def tell(response: Response) -> None:
             if call := call_begun(request, response, route, client_name, address=self._address):
                 self._on_call(call)
+            elif HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
+                self._counters.add(ERROR, value="sideband")
+                log.error("a call is not recorded: the answer that begins it (%d) names none", response.status)
 
         def notice(response: Response) -> None:
             if route.sideband and may_begin_a_call(request):
