@@ -9,7 +9,7 @@ from recorder.proxy.credentials import offered_subprotocols, without_credentials
 from recorder.proxy.http import ENCODING, Headers, Request
 from recorder.proxy.routes import Route
 
-_SUBPROTOCOL_LINE: Final = re.compile(rb"(?im)^sec-websocket-protocol:[^\r\n]*\r\n")
+_SUBPROTOCOL_LINE: Final = re.compile(rb"(?im)^sec-websocket-protocol:[^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*")
 _OF_THE_CONNECTION: Final = frozenset(
     {"connection", "keep-alive", "proxy-connection", "upgrade", "http2-settings"}  # RFC 9110 section 7.6.1
 )
