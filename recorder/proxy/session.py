@@ -115,6 +115,8 @@ class Session:
             status, problem = (504, "the upstream did not answer") if request else (408, "the request did not arrive")
             await self._refuse(RefusedError(status, "handshake_timeout", f"{problem} in time"), upstream)
         except OSError as error:
+            if self._answered:  # nobody refused anything
+                self._record_close(closed_by="lost", error=words_for(error))
             await self._refuse(
                 RefusedError(502, "connection_failed", f"the connection failed: {words_for(error)}"), upstream
             )
