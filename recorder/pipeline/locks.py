@@ -35,8 +35,7 @@ class _Lock:
             hint = "That process will take care of it; stop it first if that is not what you want."
             raise StoreError(taken, hint=hint) from None
 
-    @property
-    def in_place(self) -> bool:
+    def is_in_place(self) -> bool:
         """Whether others would find it; not where the store was removed or replaced, and this says nothing any more."""
         return layout.is_at(self._fd, self._path)
 

@@ -63,7 +63,7 @@ def run(
         syncer.start()
         try:
             _keep_draining(drain, lock, ring_dir, parent, counters)
-            if lock.in_place:
+            if lock.is_in_place():
                 return
         finally:
             done.set()
@@ -77,7 +77,7 @@ def run(
 def _keep_draining(drain: Drain, lock: RecorderLock, ring_dir: Path, parent: Parent, counters: Counters) -> None:
     """Until all is done, or the store is not at its place any more."""
     outage = _Outage(counters)
-    while lock.in_place:
+    while lock.is_in_place():
         counters.set(HEARTBEAT, time.monotonic_ns())
         last_round = parent.stopped.is_set()
         try:
@@ -87,7 +87,7 @@ def _keep_draining(drain: Drain, lock: RecorderLock, ring_dir: Path, parent: Par
                 return
             _keep_taking(drain, None if last_round else parent.stopped)
         except OSError as error:
-            if not lock.in_place:
+            if not lock.is_in_place():
                 return
             outage.goes_on(error)
             if last_round:

@@ -44,7 +44,7 @@ def run(
         sorter = Sorter(data_dir, ring_dir, counters, seal_seconds)
         try:
             _keep_sorting(sorter, data_dir, lock, parent, counters)
-            if lock.in_place:
+            if lock.is_in_place():
                 return
             for session_id in sorter.bereft:
                 told = {"session_id": session_id}
@@ -57,14 +57,14 @@ def run(
 def _keep_sorting(sorter: Sorter, data_dir: Path, lock: SorterLock, parent: Parent, counters: Counters) -> None:
     """Until all is done, or the store is not at its place any more."""
     said_at = -_SAY_AGAIN_SECONDS
-    while lock.in_place:
+    while lock.is_in_place():
         counters.set(HEARTBEAT, time.monotonic_ns())
         last_round = parent.stopped.is_set() and (parent.orderly or not is_recorded(data_dir))
         pause = _POLL_SECONDS
         try:
             sorter.sort()
         except OSError as error:
-            if not lock.in_place:
+            if not lock.is_in_place():
                 return
             pause = _RETRY_SECONDS
             if time.monotonic() - said_at >= _SAY_AGAIN_SECONDS:

@@ -61,7 +61,7 @@ class OnlyProxy:
         os.pwrite(fd, f"process {os.getpid()} on {os.uname().nodename}".encode(), 0)
 
     def look_after(self) -> None:
-        """Take it once more where its file is not at its place, for the store was removed or replaced, and made again."""
+        """Take it once more where its file is not at its place: the store was removed or replaced, and made again."""
         if self.fd is None or is_at(self.fd, self._data_dir / _NAME):
             return
         former = self.fd

@@ -203,7 +203,7 @@ def test_a_minor_version_to_come_is_taken_for_ours(upstream: MakeUpstream, worke
 
 
 def test_before_http_1_1_there_is_no_asking_for_a_websocket(upstream: MakeUpstream, worker: MakeWorker) -> None:
-    """RFC 9110 section 7.8. The upstream answers as it would to a direct connection, in a form that the client reads."""
+    """RFC 9110 section 7.8. The upstream answers as it would directly, in a form that the client reads."""
     heads: list[bytes] = []
 
     def behave(connection: socket.socket) -> None:

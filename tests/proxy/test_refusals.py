@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from recorder.protocol.envelope import RecordKind
-from recorder.proxy import session
+from recorder.proxy import sockets
 from recorder.proxy.config import WorkerConfig
 from recorder.store.counters import REFUSED
 from tests.proxy.conftest import ACCEPT, UPGRADE, RunningWorker, Scripted, accept, read_head, read_to_end
@@ -103,14 +103,13 @@ def test_a_client_that_is_gone_when_its_answer_comes_is_lost_and_not_refused(
     upstream: MakeUpstream, worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where many come and go at once its reset may not have been looked at yet."""
-    really = session.send_all
 
     async def send_all(sock: socket.socket, data: bytes) -> None:
         if data == ACCEPT:
             raise ConnectionResetError(errno.ECONNRESET, "")
-        await really(sock, data)
+        await sockets.send_all(sock, data)
 
-    monkeypatch.setattr(session, "send_all", send_all)
+    monkeypatch.setattr("recorder.proxy.session.send_all", send_all)
     proxy = worker(upstream(accept).url)
     with proxy.connect() as client:
         client.sendall(UPGRADE)
