@@ -18,7 +18,7 @@ _OF_THE_CONNECTION: Final = frozenset(
 def request_head(request: Request, route: Route) -> bytes:
     """The head to send to the upstream.
 
-    Of the client's own version of HTTP, so that the answer is in a form that it understands: one of 1.0 knows no chunks.
+    Of the client's own version of HTTP, so that the answer is in a form that it understands: 1.0 knows no chunks.
     Without rules in the route it is the client's own with the upstream's Host and, if no upgrade, `Connection: close`
     in place of what a client asks of its own connection: one request is forwarded a connection (see `exchange`).
     """
