@@ -120,7 +120,7 @@ def run(
             if predecessor:
                 predecessor.ready(lock)
 
-        supervise(children, signals, on_death=_say_death, on_ready=ready, on_stop=take_no_more)
+        supervise(children, signals, on_death=_say_death, on_ready=ready, on_stop=take_no_more, on_look=lock.look_after)
 
 
 def _the_only_one(settings: WorkerConfig, *, take_over: bool) -> OnlyProxy:

@@ -26,13 +26,18 @@ class _Lock:
 
     def __init__(self, room: Path, taken: str) -> None:
         layout.make_directory(room)
-        self._fd = os.open(room / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._path = room / LOCK
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._fd)
             hint = "That process will take care of it; stop it first if that is not what you want."
             raise StoreError(taken, hint=hint) from None
+
+    def is_in_place(self) -> bool:
+        """Whether others would find it; not where the store was removed or replaced, and this says nothing any more."""
+        return layout.is_at(self._fd, self._path)
 
     def note(self, text: bytes) -> None:
         """Put down something for those who come after us."""

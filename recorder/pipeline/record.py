@@ -56,36 +56,45 @@ def run(
     counters = counters or Counters()
     parent = Parent(parent_fd)
     stopped = parent.stopped
-    lock = _wait_for_lock(data_dir, ring_dir, stopped, counters)
-    if lock is None:
-        return
-    drain = Drain(data_dir, ring_dir, counters, disk_floor_bytes)
-    done = threading.Event()
-    syncer = threading.Thread(target=_keep_syncing, args=(drain, done, sync_seconds, counters))
-    syncer.start()
+    while (lock := _wait_for_lock(data_dir, ring_dir, stopped, counters)) is not None:
+        drain = Drain(data_dir, ring_dir, counters, disk_floor_bytes)
+        done = threading.Event()
+        syncer = threading.Thread(target=_keep_syncing, args=(drain, done, sync_seconds, counters))
+        syncer.start()
+        try:
+            _keep_draining(drain, lock, ring_dir, parent, counters)
+            if lock.is_in_place():
+                return
+        finally:
+            done.set()
+            syncer.join()
+            drain.close()
+            lock.release()
+        counters.add(ERROR, value="store_removed")
+        log.error("%s was removed or replaced while it was recorded into; recording goes on in a new one", data_dir)
+
+
+def _keep_draining(drain: Drain, lock: RecorderLock, ring_dir: Path, parent: Parent, counters: Counters) -> None:
+    """Until all is done, or the store is not at its place any more."""
     outage = _Outage(counters)
-    try:
-        while True:
-            counters.set(HEARTBEAT, time.monotonic_ns())
-            last_round = stopped.is_set()
-            try:
-                drain.drain()
-                outage.is_over()
-                if last_round and (parent.orderly or not drain.rings):
-                    break
-                _keep_taking(drain, None if last_round else stopped)
-            except OSError as error:
-                outage.goes_on(error)
-                if last_round:
-                    if drain.left_bytes:
-                        _say_what_is_left(drain, ring_dir)
-                    break
-                time.sleep(_RETRY_SECONDS)
-    finally:
-        done.set()
-        syncer.join()
-        drain.close()
-        lock.release()
+    while lock.is_in_place():
+        counters.set(HEARTBEAT, time.monotonic_ns())
+        last_round = parent.stopped.is_set()
+        try:
+            drain.drain()
+            outage.is_over()
+            if last_round and (parent.orderly or not drain.rings):
+                return
+            _keep_taking(drain, None if last_round else parent.stopped)
+        except OSError as error:
+            if not lock.is_in_place():
+                return
+            outage.goes_on(error)
+            if last_round:
+                if drain.left_bytes:
+                    _say_what_is_left(drain, ring_dir)
+                return
+            time.sleep(_RETRY_SECONDS)
 
 
 def _say_what_is_left(drain: Drain, ring_dir: Path) -> None:
@@ -141,15 +150,18 @@ def _keep_syncing(drain: Drain, done: threading.Event, sync_seconds: float, coun
 
 def _wait_for_lock(data_dir: Path, ring_dir: Path, stopped: threading.Event, counters: Counters) -> RecorderLock | None:
     """During an upgrade the old version's recorder process has it, and drains our rings too, until it ends."""
-    said = False
+    said = ""
     while True:
         counters.set(HEARTBEAT, time.monotonic_ns())
         try:
             return RecorderLock(data_dir, ring_dir)
         except StoreError as error:
-            if not said:
-                log.info("%s; waiting", error.message)
-                said = True
+            level, why = logging.INFO, error.message
+        except OSError as error:  # it was removed, and cannot be made again
+            level, why = logging.ERROR, f"cannot use {data_dir}: {error.strerror}"
+        if why != said:
+            log.log(level, "%s; waiting", why)
+            said = why
         if stopped.wait(_RETRY_SECONDS):
             return None
 

@@ -84,6 +84,11 @@ class Sorter:
         self._journals.clear()
         self._finished.clear()
 
+    @property
+    def bereft(self) -> list[str]:
+        """Sessions that go on, and whose journal is not at its place any more."""
+        return [writer.session_id for writer in self._journals.values() if not writer.path.exists()]
+
     def _adopt_journals(self) -> None:
         """Go on with journals that an earlier sorter left."""
         for journals in by_session(list_journals(self._data_dir)).values():

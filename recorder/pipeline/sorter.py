@@ -40,30 +40,40 @@ def run(
         seal_seconds: how often the journal of a running session goes on in a next part; 0: never.
     """
     parent = Parent(parent_fd)
-    lock = _wait_for_lock(data_dir, parent, counters)
-    if lock is None:
-        return
-    sorter = Sorter(data_dir, ring_dir, counters, seal_seconds)
-    said_at = -_SAY_AGAIN_SECONDS
-    try:
-        while True:
-            counters.set(HEARTBEAT, time.monotonic_ns())
-            last_round = parent.stopped.is_set() and (parent.orderly or not is_recorded(data_dir))
-            pause = _POLL_SECONDS
-            try:
-                sorter.sort()
-            except OSError as error:
-                pause = _RETRY_SECONDS
-                if time.monotonic() - said_at >= _SAY_AGAIN_SECONDS:
-                    said_at = time.monotonic()
-                    counters.add(ERROR, value="sort")
-                    log.error("cannot write journals: %s; spools are kept", error.strerror or error)  # noqa: TRY400
-            if last_round:
+    while (lock := _wait_for_lock(data_dir, parent, counters)) is not None:
+        sorter = Sorter(data_dir, ring_dir, counters, seal_seconds)
+        try:
+            _keep_sorting(sorter, data_dir, lock, parent, counters)
+            if lock.is_in_place():
                 return
-            time.sleep(pause) if parent.stopped.is_set() else parent.stopped.wait(pause)
-    finally:
-        sorter.close()
-        lock.release()
+            for session_id in sorter.bereft:
+                told = {"session_id": session_id}
+                log.error("recorded no further: %s was removed or replaced meanwhile", data_dir, extra=told)
+        finally:
+            sorter.close()
+            lock.release()
+
+
+def _keep_sorting(sorter: Sorter, data_dir: Path, lock: SorterLock, parent: Parent, counters: Counters) -> None:
+    """Until all is done, or the store is not at its place any more."""
+    said_at = -_SAY_AGAIN_SECONDS
+    while lock.is_in_place():
+        counters.set(HEARTBEAT, time.monotonic_ns())
+        last_round = parent.stopped.is_set() and (parent.orderly or not is_recorded(data_dir))
+        pause = _POLL_SECONDS
+        try:
+            sorter.sort()
+        except OSError as error:
+            if not lock.is_in_place():
+                return
+            pause = _RETRY_SECONDS
+            if time.monotonic() - said_at >= _SAY_AGAIN_SECONDS:
+                said_at = time.monotonic()
+                counters.add(ERROR, value="sort")
+                log.error("cannot write journals: %s; spools are kept", error.strerror or error)  # noqa: TRY400
+        if last_round:
+            return
+        time.sleep(pause) if parent.stopped.is_set() else parent.stopped.wait(pause)
 
 
 def _wait_for_lock(data_dir: Path, parent: Parent, counters: Counters) -> SorterLock | None:
@@ -72,7 +82,7 @@ def _wait_for_lock(data_dir: Path, parent: Parent, counters: Counters) -> Sorter
         counters.set(HEARTBEAT, time.monotonic_ns())
         try:
             return SorterLock(data_dir)
-        except StoreError:
+        except (StoreError, OSError):  # the latter where a store that was removed cannot be made again
             if parent.stopped.wait(_RETRY_SECONDS):
                 return None
 

@@ -18,7 +18,9 @@ import h11
 from recorder.proxy.http import ENCODING, RefusedError, Request, Response, parse_response_head, words_of
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
-_CONNECTION_LINES: Final = re.compile(rb"(?im)^(?:connection|keep-alive|proxy-connection):[^\r\n]*\r\n")
+_CONNECTION_LINES: Final = re.compile(  # and such lines as go on in a next (RFC 9112 section 5.2)
+    rb"(?im)^(?:connection|keep-alive|proxy-connection):[^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*"
+)
 
 
 class RequestBody:

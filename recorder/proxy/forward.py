@@ -9,7 +9,7 @@ from recorder.proxy.credentials import offered_subprotocols, without_credentials
 from recorder.proxy.http import ENCODING, Headers, Request
 from recorder.proxy.routes import Route
 
-_SUBPROTOCOL_LINE: Final = re.compile(rb"(?im)^sec-websocket-protocol:[^\r\n]*\r\n")
+_SUBPROTOCOL_LINE: Final = re.compile(rb"(?im)^sec-websocket-protocol:[^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*")
 _OF_THE_CONNECTION: Final = frozenset(
     {"connection", "keep-alive", "proxy-connection", "upgrade", "http2-settings"}  # RFC 9110 section 7.6.1
 )
@@ -18,6 +18,7 @@ _OF_THE_CONNECTION: Final = frozenset(
 def request_head(request: Request, route: Route) -> bytes:
     """The head to send to the upstream.
 
+    Of the client's own version of HTTP, so that the answer is in a form that it understands: 1.0 knows no chunks.
     Without rules in the route it is the client's own with the upstream's Host and, if no upgrade, `Connection: close`
     in place of what a client asks of its own connection: one request is forwarded a connection (see `exchange`).
     """
@@ -27,7 +28,7 @@ def request_head(request: Request, route: Route) -> bytes:
     if route.strip_prefix:
         target = target[len(route.path_prefix) :]
         target = target if target.startswith("/") else f"/{target}"
-    lines = [f"{request.method} {route.upstream.prefix}{target} HTTP/1.1"]
+    lines = [f"{request.method} {route.upstream.prefix}{target} HTTP/{request.version}"]
     lines += [f"{name}: {value}" for name, value in _edited(request, route, headers)]
     return ("\r\n".join(lines) + "\r\n\r\n").encode(ENCODING)
 

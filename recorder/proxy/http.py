@@ -54,12 +54,17 @@ class RefusedError(RecorderError):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """A client's request head, and what came with it of what follows."""
+    """A client's request head, and what came with it of what follows.
+
+    Attributes:
+        version: of HTTP, "1.0" or "1.1" (which stands for later ones of the same major number, too).
+    """
 
     method: str
     target: str
     headers: Headers
     rest: bytes
+    version: str = "1.1"
 
     def values(self, name: str) -> list[str]:
         """A header's comma-separated values, lower case."""
@@ -68,9 +73,12 @@ class Request(msgspec.Struct, frozen=True):
 
     @property
     def is_upgrade(self) -> bool:
-        """Whether this asks for a WebSocket and nothing else, which an upstream could choose and nobody look into."""
+        """Whether this asks for a WebSocket and nothing else, which an upstream could choose and nobody look into.
+
+        Before HTTP/1.1 there is no asking (RFC 9110 section 7.8): that is a request like any other.
+        """
         asks = set(self.values("upgrade")) == {"websocket"} and "upgrade" in self.values("connection")
-        return asks and self.method == "GET"
+        return asks and self.method == "GET" and self.version != "1.0"
 
     @property
     def path(self) -> str:
@@ -124,6 +132,8 @@ async def read_request(sock: socket.socket, max_bytes: int) -> Request | None:
         event = parser.next_event()
     except h11.RemoteProtocolError as error:
         raise RefusedError(error.error_status_hint, "bad_request", words_of(error), by="client") from None
+    if isinstance(event, h11.Request) and not event.http_version.startswith(b"1."):
+        raise RefusedError(505, "bad_request", "only HTTP/1.0 and HTTP/1.1 are spoken here", by="client")
     if isinstance(event, h11.Request) and event.method in _UNFIT:
         # a tunnel would carry what nobody looked at; a trace would show a client what is put into its requests
         raise RefusedError(501, "bad_request", "neither CONNECT nor TRACE is for this proxy", by="client")
@@ -139,7 +149,8 @@ async def read_request(sock: socket.socket, max_bytes: int) -> Request | None:
     if {"content-length", "transfer-encoding"} <= names:
         # RFC 9112 section 6.1: what two readers may frame differently is an attempt to smuggle a request
         raise RefusedError(400, "bad_request", "both Content-Length and Transfer-Encoding", by="client")
-    request = Request(event.method.decode(ENCODING), event.target.decode(ENCODING), headers, raw[end + 4 :])
+    version = "1.0" if event.http_version == b"1.0" else "1.1"
+    request = Request(event.method.decode(ENCODING), event.target.decode(ENCODING), headers, raw[end + 4 :], version)
     if request.is_upgrade and ("transfer-encoding" in names or int(request.header("content-length") or 0)):
         # what one reader takes for the body are messages to another
         raise RefusedError(400, "bad_request", "a WebSocket's request has no body", by="client")
@@ -148,13 +159,17 @@ async def read_request(sock: socket.socket, max_bytes: int) -> Request | None:
 
 async def _read_head(sock: socket.socket, max_bytes: int) -> bytes | None:
     raw = b""
-    while (end := raw.find(_END_OF_HEAD)) < 0 and len(raw) <= max_bytes:
+    skipped = 0
+    while (end := raw.find(_END_OF_HEAD)) < 0 and skipped + len(raw) <= max_bytes:
         data = await receive(sock)
         if not data:
             if raw:
                 raise RefusedError(400, "bad_request", "the connection ended inside the request head", by="client")
             return None
         raw += data
+        begun = raw.lstrip(b"\r\n")  # empty lines before a request are none of it (RFC 9112 section 2.2)
+        skipped += len(raw) - len(begun)
+        raw = begun
         if raw.startswith(_TLS):  # there will be no end of a head, and the client would wait for the timeout
             words = "the client speaks TLS, and this address does not (--tls-cert, --tls-self-signed)"
             raise RefusedError(400, "bad_request", words, by="client")

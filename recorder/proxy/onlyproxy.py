@@ -8,12 +8,16 @@ whatever ends a supervisor gives its lock up.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import re
 from pathlib import Path
 from typing import Final
 
 from recorder.errors import StoreError
+from recorder.store.layout import is_at
+
+log = logging.getLogger(__name__)
 
 _NAME: Final = "proxy.lock"
 _MAX_NOTE: Final = 300
@@ -55,6 +59,18 @@ class OnlyProxy:
         self.fd = fd
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"process {os.getpid()} on {os.uname().nodename}".encode(), 0)
+
+    def look_after(self) -> None:
+        """Take it once more where its file is not at its place: the store was removed or replaced, and made again."""
+        if self.fd is None or is_at(self.fd, self._data_dir / _NAME):
+            return
+        former = self.fd
+        try:
+            self.claim()
+        except StoreError as error:  # not made again yet; or somebody was faster
+            log.debug("%s", error.message)
+        else:
+            os.close(former)
 
     def release(self) -> None:
         """Give it up, or leave it to a successor that has adopted it. Doing so twice is no harm."""

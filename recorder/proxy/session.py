@@ -115,6 +115,8 @@ class Session:
             status, problem = (504, "the upstream did not answer") if request else (408, "the request did not arrive")
             await self._refuse(RefusedError(status, "handshake_timeout", f"{problem} in time"), upstream)
         except OSError as error:
+            if self._answered:  # nobody refused anything
+                self._record_close(closed_by="lost", error=words_for(error))
             await self._refuse(
                 RefusedError(502, "connection_failed", f"the connection failed: {words_for(error)}"), upstream
             )
@@ -271,6 +273,9 @@ class Session:
         def tell(response: Response) -> None:
             if call := call_begun(request, response, route, client_name, address=self._address):
                 self._on_call(call)
+            elif HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
+                self._counters.add(ERROR, value="sideband")
+                log.error("a call is not recorded: the answer that begins it (%d) names none", response.status)
 
         def notice(response: Response) -> None:
             if route.sideband and may_begin_a_call(request):

@@ -147,6 +147,8 @@ class Sideband:
             if self._open():
                 await self._join()
                 await self._follow()
+                if not self._over:
+                    self._lost("the upstream ended the connection without a Close")
             else:
                 facts = {"closed_by": "proxy", "error": "not joined: nothing of this call is to be recorded"}
         except asyncio.CancelledError:
@@ -154,8 +156,8 @@ class Sideband:
         except RefusedError as refusal:
             facts = self._failed(refusal)
         except OSError as error:
-            self._counters.add(ERROR, value="connection_lost")
             facts["error"] = words_for(error)
+            self._lost(words_for(error))
         except Exception:
             self._counters.add(ERROR, value="internal")
             log.exception("a sideband connection failed", extra=self._book.named)
@@ -286,6 +288,11 @@ class Sideband:
         self._counters.add(ERROR, value="sideband")
         log.error("call %s is not recorded: %s", self._call.call_id, refusal.message, extra=self._book.named)
         return {"closed_by": refusal.by, "status": refusal.status, "error": refusal.message}
+
+    def _lost(self, why: str) -> None:
+        """The call may go on; what is said in it from now on is not heard."""
+        self._counters.add(ERROR, value="sideband")
+        log.error("call %s is recorded no further: %s", self._call.call_id, why, extra=self._book.named)
 
     def _end(self, facts: dict[str, Any]) -> None:
         if self._socket is not None:

@@ -72,6 +72,7 @@ class Child:
     starts: int = 0
     failures: int = 0
     ready: bool = False
+    reload_due: bool = False
     pipe: socket.socket | None = None
 
     def start(self) -> None:
@@ -103,6 +104,15 @@ class Child:
         if not self.ready and self.pipe is not None:
             with contextlib.suppress(OSError):
                 self.ready = self.pipe.recv(1) == READY
+            if self.ready and self.reload_due:
+                self.reload()
+
+    def reload(self) -> None:
+        """SIGHUP, once it understands that: before it is ready, it would be killed by it."""
+        self.reload_due = self.reloads
+        if self.reload_due and self.ready and self.process is not None:
+            self.reload_due = False
+            self.process.send_signal(signal.SIGHUP)
 
     def ask_to_stop(self) -> None:
         """Say farewell and close its pipe."""
@@ -184,6 +194,7 @@ def supervise(
     on_death: Callable[[Child, int], None],
     on_ready: Callable[[], None],
     on_stop: Callable[[], None] = lambda: None,
+    on_look: Callable[[], None] = lambda: None,
     poll_seconds: float = 0.1,
 ) -> None:
     """Keep `children` running until asked to stop, then stop them stage by stage.
@@ -194,6 +205,7 @@ def supervise(
         on_death: called with a child that died unasked and its exit code.
         on_ready: called once all that announce themselves have done so.
         on_stop: called when asked to stop, before the children are.
+        on_look: called each time they were looked after.
         poll_seconds: how often to look after them.
 
     Raises:
@@ -207,6 +219,7 @@ def supervise(
         while not signals.stop.wait(poll_seconds):
             for child in children:
                 _look_after(child, due, on_death)
+            on_look()
             if waiting and all(child.ready for child in children):
                 waiting = False
                 notify("READY=1")
@@ -224,8 +237,7 @@ def supervise(
 def _reload(children: list[Child]) -> None:
     notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
     for child in children:
-        if child.reloads and child.process is not None:
-            child.process.send_signal(signal.SIGHUP)
+        child.reload()
     notify("READY=1")
 
 

@@ -96,6 +96,7 @@ ERRORS: Final = (
     "proxy_closed",
     "not_recorded",
     "sideband",
+    "store_removed",
     "spool_write",
     "spool_sync",
     "sort",

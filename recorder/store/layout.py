@@ -126,6 +126,16 @@ def make_directory(path: Path) -> None:
         sync_directory(each.parent)
 
 
+def is_at(fd: int, path: Path) -> bool:
+    """Whether an open file is the one at `path`: not where that, or a directory above it, was removed or replaced."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(fd))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:  # who knows
+        return True
+
+
 def sync_directory(path: Path) -> None:
     """Force a directory's entries to the disk: after this a rename in it outlives a power cut."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

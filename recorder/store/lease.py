@@ -6,12 +6,14 @@ import contextlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from recorder.errors import ObjectGoneError, StoreError
-from recorder.store.objects import Bucket
+
+if TYPE_CHECKING:
+    from recorder.store.objects import Bucket  # obstore is optional
 
 _NAME: Final = "rewrite.lease"
 LEASE_SECONDS: Final = 3600.0

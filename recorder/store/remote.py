@@ -21,13 +21,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from recorder.errors import CacheTooSmallError, DamagedManifestError, DamagedObjectError, ObjectGoneError, StoreError
 from recorder.store import beside, keys, layout, lease, manifests
 from recorder.store.manifests import Manifest, ManifestCache
-from recorder.store.objects import Bucket
 from recorder.store.segments import SegmentFile
+
+if TYPE_CHECKING:
+    from recorder.store.objects import Bucket  # obstore is optional
 
 log = logging.getLogger(__name__)
 

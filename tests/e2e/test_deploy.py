@@ -46,6 +46,9 @@ def unit_command() -> list[str]:
     return shlex.split(line)
 
 
+PROCESSES = ["recorder.proxy.worker", *(f"recorder.pipeline.{name}" for name in ("record", "sorter", "sealer"))]
+
+
 @pytest.mark.parametrize("command", [unit_command(), as_run(instructions("CMD")[-1])], ids=["unit", "container"])
 def test_every_option_exists(command: list[str]) -> None:
     app = typer.Typer()
@@ -145,3 +148,12 @@ def test_the_container_runs_as_a_number_that_is_not_root() -> None:
     assert re.fullmatch(r"([1-9]\d*):([1-9]\d*)", user), "Kubernetes' runAsNonRoot does not resolve names"
     uid, _, gid = user.partition(":")
     assert f"--uid {uid} --gid {gid}" in CONTAINER
+
+
+@pytest.mark.parametrize("module", ["recorder.cli.proxy_run", "recorder.pipeline.catalog", *PROCESSES])
+def test_nothing_is_needed_that_is_optional(module: str) -> None:
+    """The container installs what the lock file names, and that has no extras; no more has a mere `pip install .`."""
+    extras = {"obstore", "cryptography", "opentelemetry", "requests"}
+    barred = f"import sys; sys.modules.update(dict.fromkeys({sorted(extras)})); import {module}"
+    done = subprocess.run([sys.executable, "-c", barred], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -94,6 +94,10 @@ def test_a_chunks_header_has_a_ceiling() -> None:
             b"HTTP/1.1 201 Created\r\nconnection: keep-alive\r\nKeep-Alive: timeout=5\r\nX-A:  b\r\n\r\nbody\r\n\r\n",
             b"HTTP/1.1 201 Created\r\nX-A:  b\r\nConnection: close\r\n\r\nbody\r\n\r\n",
         ),
+        (
+            b"HTTP/1.1 200 OK\r\nX-A: b\r\nConnection: keep-alive,\r\n  x-b\r\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nX-A: b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        ),
         (b"HTTP/1.1 100 Continue\r\n\r\n" + OK, b"HTTP/1.1 100 Continue\r\n\r\n" + OK),
         (b"SSH-2.0\r\n\r\nwhat", b"SSH-2.0\r\n\r\nwhat"),
         (b"HTTP/1.1 200 OK\r\nX: y", b"HTTP/1.1 200 OK\r\nX: y"),

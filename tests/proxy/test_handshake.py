@@ -164,6 +164,62 @@ def test_a_bad_request_is_answered_and_never_forwarded(worker: MakeWorker, reque
     assert json.loads(body)["error"]["type"] == "recorder_proxy_error"
 
 
+@pytest.mark.parametrize("before", [b"\r\n", b"\r\n\r\n", b"\n"])
+def test_empty_lines_before_a_request_are_nothing(upstream: MakeUpstream, worker: MakeWorker, before: bytes) -> None:
+    """RFC 9112 section 2.2: some clients end a body with one too many."""
+
+    def behave(connection: socket.socket) -> None:
+        assert read_head(connection).startswith(b"GET /v1/realtime")
+        connection.sendall(ACCEPT)
+
+    with worker(upstream(behave).url).connect() as client:
+        client.sendall(before[:1])
+        client.sendall(before[1:] + UPGRADE)
+        assert read_head(client) == ACCEPT
+
+
+def test_empty_lines_without_end_are_a_head_too_large(worker: MakeWorker) -> None:
+    line, _ = exchange(worker(f"ws://127.0.0.1:{closed_port()}"), b"\r\n" * 40_000)
+    assert line.split(b" ")[1] == b"431"
+
+
+@pytest.mark.parametrize("version", [b"0.9", b"2.0", b"3.1"])
+def test_other_versions_of_http_are_refused(worker: MakeWorker, version: bytes) -> None:
+    """What is forwarded is of version 1, so an upstream could not tell."""
+    request = UPGRADE.replace(b"HTTP/1.1", b"HTTP/" + version)
+    line, body = exchange(worker(f"ws://127.0.0.1:{closed_port()}"), request)
+    assert line == b"HTTP/1.1 505 HTTP Version Not Supported"
+    assert json.loads(body)["error"]["type"] == "recorder_proxy_error"
+
+
+def test_a_minor_version_to_come_is_taken_for_ours(upstream: MakeUpstream, worker: MakeWorker) -> None:
+    def behave(connection: socket.socket) -> None:
+        assert read_head(connection).startswith(b"GET /v1/realtime?model=gpt-realtime HTTP/1.1\r\n")
+        connection.sendall(ACCEPT)
+
+    with worker(upstream(behave).url).connect() as client:
+        client.sendall(UPGRADE.replace(b"HTTP/1.1", b"HTTP/1.2"))
+        assert read_head(client) == ACCEPT
+
+
+def test_before_http_1_1_there_is_no_asking_for_a_websocket(upstream: MakeUpstream, worker: MakeWorker) -> None:
+    """RFC 9110 section 7.8. The upstream answers as it would directly, in a form that the client reads."""
+    heads: list[bytes] = []
+
+    def behave(connection: socket.socket) -> None:
+        heads.append(read_head(connection))
+        connection.sendall(b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nContent-Length: 0\r\n\r\n")
+
+    server = upstream(behave)
+    proxy = worker(server.url)
+    line, _ = exchange(proxy, UPGRADE.replace(b"HTTP/1.1", b"HTTP/1.0"))
+    assert line == b"HTTP/1.1 426 Upgrade Required"
+    server.stop()
+    assert heads[0].startswith(b"GET /v1/realtime?model=gpt-realtime HTTP/1.0\r\n")
+    assert b"Upgrade: websocket" not in heads[0]
+    assert proxy.records() == []
+
+
 def test_who_speaks_tls_to_a_plain_listener_learns_it_at_once(
     worker: MakeWorker, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,16 +1,19 @@
 """Refusals arrive whole: the upstream's to its own end, and ours although the client is still sending."""
 
+import errno
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from recorder.protocol.envelope import RecordKind
+from recorder.proxy import sockets
 from recorder.proxy.config import WorkerConfig
 from recorder.store.counters import REFUSED
-from tests.proxy.conftest import UPGRADE, RunningWorker, Scripted, accept, read_head, read_to_end
+from tests.proxy.conftest import ACCEPT, UPGRADE, RunningWorker, Scripted, accept, read_head, read_to_end
 from tests.proxy.fault_stage import eventually
 
 MakeUpstream = Callable[[Callable[[socket.socket], None]], Scripted]
@@ -94,6 +97,26 @@ def test_handshakes_of_tls_are_bounded_as_sessions_are(worker: MakeWorker, certi
         assert second.fileno() > 0
     counters = proxy.call(lambda one: one._counters)
     assert counters[REFUSED, "too_many_sessions"] == 1
+
+
+def test_a_client_that_is_gone_when_its_answer_comes_is_lost_and_not_refused(
+    upstream: MakeUpstream, worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where many come and go at once its reset may not have been looked at yet."""
+
+    async def send_all(sock: socket.socket, data: bytes) -> None:
+        if data == ACCEPT:
+            raise ConnectionResetError(errno.ECONNRESET, "")
+        await sockets.send_all(sock, data)
+
+    monkeypatch.setattr("recorder.proxy.session.send_all", send_all)
+    proxy = worker(upstream(accept).url)
+    with proxy.connect() as client:
+        client.sendall(UPGRADE)
+        with suppress(ConnectionResetError):
+            assert client.recv(1) == b""
+    (closed,) = proxy.facts(RecordKind.CLOSED)
+    assert (closed["closed_by"], closed["status"], closed["error"]) == ("lost", None, "Connection reset by peer")
 
 
 def test_the_docs_say_how_long_a_head_may_be() -> None:

@@ -130,15 +130,29 @@ def test_a_telephone_call_is_joined_when_it_is_accepted(upstream: MakeUpstream, 
     "created",
     [
         b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-        b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-        b"HTTP/1.1 201 Created\r\nLocation: /v1/realtime/calls/a%20b\r\nConnection: close\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: /v1/realtime/calls/a\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
         b"garbage",
     ],
 )
 def test_what_is_no_call_is_not_joined(upstream: MakeUpstream, worker: MakeWorker, created: bytes) -> None:
     proxy = worker(upstream(Telephony(created=created)).url, sideband=True)
     begin(proxy, created=created)
+    gone(proxy)
+    assert proxy.call(lambda worker: worker._counters[ERROR, "sideband"]) == 0
     assert proxy.records() == []
+
+
+@pytest.mark.parametrize("location", [b"", b"Location: /v1/realtime/calls/a%20b\r\n", b"Location: /v1/elsewhere\r\n"])
+def test_a_call_whose_answer_does_not_name_it_is_said_not_to_be_recorded(
+    upstream: MakeUpstream, worker: MakeWorker, caplog: pytest.LogCaptureFixture, location: bytes
+) -> None:
+    created = CREATED.replace(b"Location: /v1/realtime/calls/rtc_1\r\n", location)
+    proxy = worker(upstream(Telephony(created=created)).url, sideband=True)
+    begin(proxy, created=created)
+    gone(proxy)
+    assert proxy.call(lambda worker: worker._counters[ERROR, "sideband"]) == 1
+    assert proxy.records() == []
+    assert "a call is not recorded: the answer that begins it (201) names none" in caplog.text
 
 
 def test_a_call_that_is_not_ready_yet_is_tried_again(upstream: MakeUpstream, worker: MakeWorker) -> None:

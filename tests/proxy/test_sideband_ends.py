@@ -181,7 +181,11 @@ def test_silence_can_be_too_long(upstream: MakeUpstream, worker: MakeWorker) -> 
 
 
 @pytest.mark.parametrize("reset", [False, True])
-def test_an_upstream_that_just_goes(upstream: MakeUpstream, worker: MakeWorker, reset: bool) -> None:
+def test_an_upstream_that_just_goes(
+    upstream: MakeUpstream, worker: MakeWorker, caplog: pytest.LogCaptureFixture, reset: bool
+) -> None:
+    """The call may well go on, and nobody would know that it is not recorded any more."""
+
     def behave(connection: socket.socket, head: bytes) -> None:
         connection.sendall(accepted(head) + frame(Opcode.TEXT, CREATED_EVENT) + frame(Opcode.PING))
         assert read_exactly(connection, 6)[:2] == b"\x8a\x80"
@@ -193,6 +197,9 @@ def test_an_upstream_that_just_goes(upstream: MakeUpstream, worker: MakeWorker, 
     begin(proxy)
     telephony.wait()
     gone(proxy)
+    assert proxy.call(lambda worker: worker._counters[ERROR, "sideband"]) == 1
     (closed,) = proxy.facts(RecordKind.CLOSED)
     assert (closed["closed_by"], closed["first_end"]) == ("lost", "upstream")
     assert closed["error"] == ("Connection reset by peer" if reset else None)
+    why = "Connection reset by peer" if reset else "the upstream ended the connection without a Close"
+    assert f"call rtc_1 is recorded no further: {why}" in caplog.text

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -12,6 +14,7 @@ import pytest
 
 from recorder.proxy import supervisor
 from recorder.proxy.supervisor import Child, Signals, supervise
+from recorder.proxy.worker import READY
 
 
 def test_a_child_that_cannot_be_started_again_is_tried_until_it_can_be(
@@ -41,3 +44,22 @@ def test_a_child_that_cannot_be_started_again_is_tried_until_it_can_be(
     assert lives.starts == 1
     told = [entry.getMessage() for entry in caplog.records if entry.levelname == "ERROR"]
     assert told == ["dies cannot be started: Resource temporarily unavailable; it is tried again"] * 2
+
+
+def test_a_reload_waits_until_a_worker_understands_it() -> None:
+    """One that is still starting would die of the signal, again and again where they come often enough."""
+    sent: list[int] = []
+    child = Child(name="worker", command=[], reloads=True, announces=True)
+    child.process = cast("subprocess.Popen[bytes]", SimpleNamespace(send_signal=sent.append))
+    child.pipe, worker = socket.socketpair()
+    with child.pipe, worker:
+        child.pipe.setblocking(False)
+        child.reload()
+        child.look()
+        assert sent == []
+        worker.send(READY)
+        child.look()
+        child.look()
+        assert sent == [signal.SIGHUP]
+        child.reload()
+        assert sent == [signal.SIGHUP] * 2
