@@ -42,7 +42,7 @@ ADVICE: Final[dict[Kind, str]] = {
     "journal_unsealed": "`recorder seal` seals it, if no recorder does.",
     "spool_damaged": "It is sorted but for its damaged blocks; sessions that may lack something have a gap.",
     "spool_unsorted": "`recorder seal` sorts it into journals, if no recorder does.",
-    "orphan": "Left by a crash, and read by nobody; `recorder repair` removes it.",
+    "orphan": "Read by nobody. `recorder repair` removes what a crash left, and names again what is nowhere else.",
     "stranger": "No file of the recorder's, or it could not be read as one; nobody reads it. Move it elsewhere.",
     "quarantined": "It could not be sealed; why stands in the text beside it.",
     "newer": "A newer version wrote it, and can read it: upgrade realtime-recorder.",

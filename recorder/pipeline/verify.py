@@ -231,8 +231,17 @@ def _same(data_dir: Path, manifest: Manifest, name: str, session_id: str, wanted
 
 
 def _orphans(data_dir: Path) -> Iterator[Problem]:
-    for path in find_orphans(data_dir):
+    here = find_orphans(data_dir)
+    for path in here:
         yield Problem("orphan", _relative(data_dir, path), named_after(path), "no manifest names it")
+    remote = remote_of(data_dir)
+    for file in () if remote is None else copies.unnamed(remote):
+        path = data_dir / file.name
+        settled = copies.is_settled(file)
+        if path in here or (path.name.startswith(layout.COMPACT) and not settled):  # some machine is about to name it
+            continue
+        said = "no manifest in the bucket names it" + ("" if settled else "; its upload may be under way")
+        yield Problem("orphan", file.name, named_after(path), said)
 
 
 def find_orphans(data_dir: Path, *, rewriting: bool = False) -> list[Path]:

@@ -278,22 +278,6 @@ def test_of_a_compacted_file_nothing_is_kept_that_is_not_whole(store: Path, data
     assert messages(store) == {}
 
 
-def test_files_of_a_part_whose_manifest_is_damaged_are_kept(data_dir: Path) -> None:
-    journal = Journal(data_dir, 1).turn().roll()
-    seal_all(data_dir)
-    journal.server({"type": "response.done", "response": {"id": "resp_9"}}).roll()
-    seal_all(data_dir)
-    first, second = sorted(data_dir.glob("manifests/*/*.json"))
-    lost = {path: path.read_bytes() for path in data_dir.glob(f"segments/*/*/{second.stem}.parquet")}
-    second.write_bytes(second.read_bytes()[:-2])
-
-    repair(data_dir)
-
-    assert {path.read_bytes() for path in (data_dir / "quarantine").rglob(f"{second.stem}.parquet")} == {*lost.values()}
-    assert lost
-    assert first.exists()
-
-
 def test_what_was_left_by_a_crash_goes_and_what_was_lost_comes_back(store: Path) -> None:
     wanted = messages(store)
     stray = store / layout.segment_path("events", "2026-01-31", "compact-" + "0" * 32)
