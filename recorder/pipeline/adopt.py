@@ -100,7 +100,7 @@ def adopt(data_dir: Path) -> Adopted:
             if file.data_set not in DATA or _stem(file) in to_come or there >= set(_session_ids(data_dir, file))
         }
         if recovered:
-            replace.commit(data_dir, [recovered])
+            replace.commit(data_dir, [recovered], lost=True)
             done.sessions.extend(recovered.sessions)
         for part in parts:
             done.manifests.append(_commit_part(data_dir, part))
@@ -140,7 +140,7 @@ def _described(data_dir: Path, path: Path) -> SegmentFile | None:
 
 
 def _recovered(data_dir: Path, date: str, files: Sequence[SegmentFile], present: Iterable[str]) -> Manifest | None:
-    """A manifest of the whole sessions among the files, with derived rows of now."""
+    """A manifest of the whole sessions among the files, with derived rows of now, in the place of their own ones."""
     held = {file.path: Counter(_session_ids(data_dir, file)) for file in files if file.data_set in DATA}
     kept = tuple(file for file in files if file.path in held and not held[file.path].keys() & set(present))
     found = sum((held[file.path] for file in kept if file.data_set in {"events", "appends"}), Counter[str]())
@@ -155,7 +155,7 @@ def _recovered(data_dir: Path, date: str, files: Sequence[SegmentFile], present:
     change = replace.Change(removed=frozenset(sessions.keys() - whole.keys()))
     reduced = replace.changed(data_dir, bare, change) if change.removed else bare
     made = with_new_rows(data_dir, msgspec.structs.replace(reduced, replaces=()))
-    return msgspec.structs.replace(made or reduced, replaces=())
+    return msgspec.structs.replace(made or reduced, replaces=tuple(sorted(whole)))
 
 
 def _session_ids(data_dir: Path, file: SegmentFile) -> list[str]:

@@ -108,7 +108,8 @@ def test_a_session_whose_manifest_is_gone_comes_back_once_no_upload_can_bring_it
     if encrypted:
         (tmp_path / "store.key").write_text("ab" * 32)
         monkeypatch.setenv(keys.KEY_FILE, str(tmp_path / "store.key"))
-    here, there, elsewhere = (opened(machine) for machine in "abc")
+    here, there, elsewhere, late = (opened(machine) for machine in "abcd")
+    sealed(late, 1)
     ids = sealed(here, 1, 2)
     mirror(here).push()
     if compacted:
@@ -132,7 +133,9 @@ def test_a_session_whose_manifest_is_gone_comes_back_once_no_upload_can_bring_it
 
     assert report.recovered == (ids if compacted else ids[:1])
     assert report.left == []
-    for machine in (elsewhere, here):
+    mirror(late).pull()
+    assert mirror(late).push() == 0
+    for machine in (elsewhere, here, late):
         mirror(machine).pull()
         assert rows(machine, *VIEWS) == before
         assert messages(machine, ids[0]) == wanted
