@@ -30,6 +30,7 @@ from recorder.errors import StoreError
 from recorder.pipeline import replace
 from recorder.pipeline.commit import opened_at_ns
 from recorder.pipeline.decoding import resume_after
+from recorder.pipeline.prune import AUDIO_REMOVED
 from recorder.pipeline.rebuild import with_new_rows
 from recorder.pipeline.verify import find_orphans, session_problem
 from recorder.protocol import checkpoint
@@ -149,13 +150,28 @@ def _recovered(data_dir: Path, date: str, files: Sequence[SegmentFile], present:
     sessions = {each: _facts(data_dir, kept, each, events) for each, events in sorted(found.items())}
     name = replace.new_name("recovered", date, sorted(file.sha256 for file in kept))
     bare = Manifest(FORMAT_VERSION, name, date, __version__, sessions, kept)
-    whole = {each: facts for each, facts in sessions.items() if session_problem(data_dir, bare, each) is None}
+    told = {each: _if_whole(data_dir, bare, each) for each in sessions}
+    whole = {each: facts for each, facts in told.items() if facts is not None}
     if not whole:
         return None
     change = replace.Change(removed=frozenset(sessions.keys() - whole.keys()))
     reduced = replace.changed(data_dir, bare, change) if change.removed else bare
     made = with_new_rows(data_dir, msgspec.structs.replace(reduced, replaces=()))
-    return msgspec.structs.replace(made or reduced, replaces=tuple(sorted(whole)))
+    assert made is not None  # it had none
+    for row in segments.rows(segments.read(data_dir, made.files, "sessions")):
+        whole[row["session_id"]] |= {name: row[name] for name in ("server_session_id", "source")}
+    return msgspec.structs.replace(made, sessions=whole, replaces=tuple(sorted(whole)))
+
+
+def _if_whole(data_dir: Path, bare: Manifest, session_id: str) -> dict[str, Any] | None:
+    """What is to be said of a session, that its audio was removed on purpose, say; None of one that is not whole."""
+    events = segments.read_events(data_dir, bare.files, session_id=session_id).select(["audio_ms", "redacted"])
+    removed = all(row["redacted"] for row in segments.rows(events) if row["audio_ms"] is not None)
+    for more in ({}, {AUDIO_REMOVED: True}) if removed else ({},):
+        facts = bare.sessions[session_id] | more
+        if session_problem(data_dir, msgspec.structs.replace(bare, sessions={session_id: facts}), session_id) is None:
+            return facts
+    return None
 
 
 def _session_ids(data_dir: Path, file: SegmentFile) -> list[str]:
@@ -164,7 +180,9 @@ def _session_ids(data_dir: Path, file: SegmentFile) -> list[str]:
 
 
 def _facts(data_dir: Path, files: Sequence[SegmentFile], session_id: str, events: int) -> dict[str, Any]:
-    return {"opened_at_ns": _opened_at_ns(data_dir, files, session_id), "event_count": events}
+    sealed_at_ns = min((data_dir / file.path).stat().st_mtime_ns for file in files)
+    opened = _opened_at_ns(data_dir, files, session_id)
+    return {"opened_at_ns": opened, "sealed_at_ns": sealed_at_ns, "event_count": events}
 
 
 def _opened_at_ns(data_dir: Path, files: Sequence[SegmentFile], session_id: str) -> int | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,14 @@ from recorder.errors import StoreError
 from recorder.pipeline.catalog import Catalog
 from recorder.pipeline.compact import compact
 from recorder.pipeline.erase import erase
+from recorder.pipeline.imports import import_files
 from recorder.pipeline.problems import Problem
+from recorder.pipeline.prune import prune
 from recorder.pipeline.rebuild import rebuild
 from recorder.pipeline.repair import repair
 from recorder.pipeline.seal import quarantine_journal, seal_all
 from recorder.pipeline.verify import verify
-from recorder.store import keys, layout
+from recorder.store import keys, layout, manifests
 from recorder.store.journal import encode_frame, read_journal
 from recorder.store.journal_files import by_session, list_journals
 from tests.drawing import examples
@@ -304,3 +308,43 @@ def test_what_was_set_aside_can_be_erased(store: Path, *, compacted: bool) -> No
 
     assert not [path for path in store.rglob("*") if path.is_file() and IDS[0].encode() in path.read_bytes()]
     assert not [path for path in (store / "quarantine").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_what_was_lost_comes_back_by_all_its_names_and_as_old_as_it_was(
+    tmp_path: Path, store: Path, *, compacted: bool
+) -> None:
+    untimed = tmp_path / "untimed.jsonl"
+    untimed.write_text('{"dir":"server","event":{"type":"session.created","session":{"id":"sess_import"}}}\n')
+    import_files(store, [untimed])
+    if compacted:
+        compact(store, grace_seconds=0)
+    paths = [path for path in files(store) if path.suffix == ".json"]
+    before = {key: facts for path in paths for key, facts in manifests.read(path).sessions.items()}
+    for path in paths:
+        path.unlink()
+
+    assert sorted(repair(store).recovered) == sorted(before)
+
+    after = {key: facts for each in manifests.list_manifests(store) for key, facts in each.sessions.items()}
+    for key, facts in before.items():
+        for name in ("opened_at_ns", "server_session_id", "source", "event_count"):
+            assert after[key][name] == facts[name], name
+    with Catalog(store) as catalog:
+        assert catalog.resolve("sess_import") in before
+    assert prune(store, older_than=timedelta(days=1), now_ns=time.time_ns(), dry_run=True).sessions == IDS
+
+
+def test_what_was_lost_without_its_audio_comes_back_without_it(store: Path) -> None:
+    compact(store, grace_seconds=0)
+    prune(store, audio_older_than=timedelta(0))
+    wanted, kept = derived(store), [path for path in files(store) if path.suffix == ".parquet"]
+    assert not [path for path in kept if path.parent.parent.name == "audio"]
+    for path in files(store):
+        if path.suffix == ".json":
+            path.unlink()
+
+    report = repair(store)
+
+    assert (sorted(report.recovered), report.set_aside, report.left) == (IDS, [], [])
+    assert derived(store) == wanted
