@@ -17,6 +17,7 @@ from recorder.analytics.engine import run_models
 from recorder.errors import StoreError
 from recorder.pipeline.catalog import Catalog
 from recorder.pipeline.compact import compact
+from recorder.pipeline.drain import Drain
 from recorder.pipeline.erase import erase
 from recorder.pipeline.imports import import_files
 from recorder.pipeline.problems import Problem
@@ -25,14 +26,19 @@ from recorder.pipeline.rebuild import rebuild
 from recorder.pipeline.repair import repair
 from recorder.pipeline.seal import quarantine_journal, seal_all
 from recorder.pipeline.verify import verify
+from recorder.protocol.envelope import RecordKind
 from recorder.store import keys, layout, manifests
 from recorder.store.journal import encode_frame, read_journal
 from recorder.store.journal_files import by_session, list_journals
+from recorder.store.spool import list_spools
 from tests.drawing import examples
 from tests.pipeline.conftest import Journal
+from tests.pipeline.rings import Store
 
 IDS = [f"019c1410-7c00-7000-8000-{number:012x}" for number in (1, 2, 3)]
 DATA = ("events", "appends", "parts", "audio")
+NOT_CHECKED = {".txt", ".lock"}
+"""Why a journal is in quarantine, for people; and locks, which are empty."""
 
 
 @pytest.fixture
@@ -88,14 +94,15 @@ def test_any_byte_of_any_file_that_is_flipped_is_found(
         monkeypatch.setenv(keys.KEY_FILE, str(tmp_path / "store.key"))
     written = every_kind_of_file(data_dir, compacted=compacted)
     before = set(verify(data_dir, quick=True))
-    paths = [*files(data_dir), *sorted(data_dir.glob("journal/*")), *sorted(data_dir.glob("quarantine/*.journal"))]
+    everything = {path for path in data_dir.rglob("*") if path.is_file() and path.stat().st_size}
+    paths = sorted(path for path in everything if path.suffix not in NOT_CHECKED and path.name != keys.MARKER)
     kinds_of_file = {path.relative_to(data_dir).parts[:2] for path in paths}
     assert {("segments", name) for name in (*DATA, "sessions", "responses")} < kinds_of_file
-    assert {parts[0] for parts in kinds_of_file} == {"segments", "manifests", "journal", "quarantine"}
+    assert {parts[0] for parts in kinds_of_file} == {
+        "segments", "manifests", "journal", "quarantine", "spool", "audit.jsonl",
+    }  # fmt: skip
 
-    @settings(max_examples=examples(25))
-    @given(path=st.sampled_from(paths), place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-    def any_flip(path: Path, place: float, bit: int) -> None:
+    def flipped(path: Path, place: float, bit: int) -> None:
         sound = path.read_bytes()
         at = int(place * (len(sound) - written.get(path, 0)))
         path.write_bytes(sound[:at] + bytes([sound[at] ^ 1 << bit]) + sound[at + 1 :])
@@ -109,12 +116,17 @@ def test_any_byte_of_any_file_that_is_flipped_is_found(
         elif path.suffix == ".parquet":
             assert IDS[0] in {one for problem in found for one in problem.sessions}
 
-    any_flip()
+    for number, path in enumerate(paths):  # each kind of file, wherever chance leads
+        for place in (0.0, number / len(paths), 0.999999):
+            flipped(path, place, number % 8)
+    settings(max_examples=examples(25))(
+        given(path=st.sampled_from(paths), place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))(flipped)
+    )()
     assert set(verify(data_dir, quick=True)) == before
 
 
 def every_kind_of_file(data_dir: Path, *, compacted: bool) -> dict[Path, int]:
-    """A store with all that there can be; and of journals that are still written, how long their last record is.
+    """A store with all that there can be; and of what is still written, how long its last record or block is.
 
     That one may be on its way, so what is wrong with it cannot be told yet.
     """
@@ -129,9 +141,22 @@ def every_kind_of_file(data_dir: Path, *, compacted: bool) -> dict[Path, int]:
     Journal(data_dir, 4).turn().closed()
     quarantine_journal(data_dir, Journal(data_dir, 5).turn().closed().file, ValueError())
     Journal(data_dir, 6).turn()
+    for number in (7, 8):
+        erase(data_dir, [Journal(data_dir, number).turn().closed().session_id], reason="asked for")
+    recorded = Store(data_dir.parent)
+    recorded.open(9)
+    to_spools = Drain(data_dir, recorded.ring_dir)
+    to_spools.drain()
+    (spool,) = list_spools(data_dir)
+    sound = spool.path.stat().st_size
+    recorded.say(9, RecordKind.CLIENT_BYTES, b"on its way")
+    to_spools.drain()
+    to_spools.close()
+    recorded.ring.close()
     running = [parts[-1].path for parts in by_session(list_journals(data_dir)).values() if not parts[-1].closed]
     lasts = {path: list(read_journal(path))[-1] for path in running}
-    return {path: len(encode_frame(0, one.at_ns, one.kind, one.data)) for path, one in lasts.items()}
+    last_block = {spool.path: spool.path.stat().st_size - sound}
+    return {path: len(encode_frame(0, one.at_ns, one.kind, one.data)) for path, one in lasts.items()} | last_block
 
 
 def test_a_file_that_is_cut_or_gone(store: Path) -> None:
