@@ -26,7 +26,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from recorder import __version__
-from recorder.errors import StoreError
+from recorder.errors import NewerFormatError, StoreError
 from recorder.pipeline import replace
 from recorder.pipeline.commit import opened_at_ns
 from recorder.pipeline.decoding import resume_after
@@ -90,7 +90,15 @@ def adopt(data_dir: Path) -> Adopted:
         by_date.setdefault(path.parent.name.removeprefix("date="), []).append(path)
     done = Adopted([], [], [])
     for date, paths in sorted(by_date.items()):
-        files = [file for path in paths if (file := _described(data_dir, path)) is not None]
+        files = []
+        for path in list(paths):
+            try:
+                file = _described(data_dir, path)
+            except NewerFormatError:
+                paths.remove(path)  # it stays for those who can read it
+                continue
+            if file is not None:
+                files.append(file)
         parts = list(_parts(data_dir, date, [file for file in files if _stem(file) not in to_come], cache, running))
         recovered = _recovered(data_dir, date, files, cache.sessions.keys() | running)
         named = {file.path for each in (*parts, *([recovered] if recovered else [])) for file in each.files}
@@ -124,13 +132,19 @@ def _stem(file: SegmentFile) -> str:
 
 
 def _described(data_dir: Path, path: Path) -> SegmentFile | None:
-    """A data file as a manifest would name it; None if it cannot be read."""
+    """A data file as a manifest would name it; None if it cannot be read.
+
+    Raises:
+        NewerFormatError: a newer version wrote it.
+    """
     if path.suffix != ".parquet":
         return None
     where, data_set = path.relative_to(data_dir).as_posix(), path.parent.parent.name
     bare = segments.described(data_dir, data_set, where, rows=0, columns=(), key_id=encrypted.key_id_of(path))
     try:
         rows = segments.read(data_dir, [bare], data_set)
+    except NewerFormatError:
+        raise
     except StoreError:
         return None
     assert rows is not None

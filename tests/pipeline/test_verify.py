@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,7 +28,7 @@ from recorder.pipeline.repair import repair
 from recorder.pipeline.seal import quarantine_journal, seal_all
 from recorder.pipeline.verify import verify
 from recorder.protocol.envelope import RecordKind
-from recorder.store import keys, layout, manifests
+from recorder.store import keys, layout, manifests, parquet
 from recorder.store.journal import encode_frame, read_journal
 from recorder.store.journal_files import by_session, list_journals
 from recorder.store.spool import list_spools
@@ -373,3 +374,16 @@ def test_what_was_lost_without_its_audio_comes_back_without_it(store: Path) -> N
 
     assert (sorted(report.recovered), report.set_aside, report.left) == (IDS, [], [])
     assert derived(store) == wanted
+
+
+def test_what_a_newer_version_left_without_a_manifest_stays(store: Path) -> None:
+    stray = store / layout.segment_path("events", "2026-01-31", "019c1410-7c00-7000-8000-0000000000ff")
+    table = pq.read_table(store / layout.segment_path("events", "2026-01-31", IDS[0]), partitioning=None)
+    pq.write_table(table.replace_schema_metadata({parquet.VERSION_KEY: "99"}), stray)
+    content = stray.read_bytes()
+
+    report = repair(store)
+
+    assert (report.recovered, report.removed) == ([], [])
+    assert [problem.file for problem in report.left] == [stray.relative_to(store).as_posix()]
+    assert stray.read_bytes() == content
