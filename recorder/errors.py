@@ -153,6 +153,16 @@ class StoreError(RecorderError):
     http_status = 503
 
 
+class MissingPartError(StoreError):
+    """A journal goes on from a part that is not sealed."""
+
+    def __init__(self, journal: str) -> None:
+        super().__init__(
+            f"{journal} goes on from a part that is not sealed",
+            hint="That part may lie in quarantine: move it back first.",
+        )
+
+
 class EncryptionKeyError(RecorderError):
     """A key is missing, or is none. Not a `StoreError`: what cannot be decrypted is not damaged, and is left alone."""
 

@@ -27,7 +27,8 @@ def repair(*, data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> N
     else:
         for words, names in (
             ("files put right from a sound copy", report.restored),
-            ("manifests written anew", report.manifests),
+            ("damaged manifests set aside", report.manifests),
+            ("sessions that have a manifest again", report.recovered),
             ("sessions whose derived rows were made anew", report.rebuilt),
             ("sessions set aside in DATA/quarantine", report.set_aside),
             ("files removed that nobody read", report.removed),
@@ -38,7 +39,8 @@ def repair(*, data: DataOption = DEFAULT_DATA, as_json: JsonOption = False) -> N
             output.print_line(session_id)
         for problem in wrong:
             output.note(f"{problem.file}: {problem.problem}")
-        if not (report.restored or report.manifests or report.rebuilt or report.set_aside or report.removed or wrong):
+        done = (report.restored, report.manifests, report.recovered, report.rebuilt, report.set_aside, report.removed)
+        if not any(done) and not wrong:
             output.note("nothing to mend")
     if wrong or report.set_aside:
         raise typer.Exit(StoreError.exit_code)

@@ -21,6 +21,8 @@ from recorder.formats.lines import MAX_FILE_BYTES
 from recorder.formats.times import parse_time
 from recorder.protocol.control_frames import NO_STATUS
 
+SUFFIXES: Final = frozenset({".flow", ".flows"})
+
 _NO_CLOSE_FRAME: Final = 1006
 
 

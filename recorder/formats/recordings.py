@@ -13,7 +13,7 @@ from recorder.formats.foreign_session import ForeignSession
 from recorder.formats.lines import MAX_FILE_BYTES
 from recorder.formats.own_jsonl import OwnSession
 
-SUFFIXES: Final = jsonl.SUFFIXES | {har.SUFFIX, ".flow", ".flows"}
+SUFFIXES: Final = jsonl.SUFFIXES | {har.SUFFIX} | flows.SUFFIXES
 """Names that are looked for in directories; a file that is named itself may be called anything."""
 
 Recording = OwnSession | ForeignSession | BundledSession
@@ -31,7 +31,8 @@ def open_recordings(path: Path) -> Sequence[Recording]:
         return bundle.read_bundle(path)
     if har.is_har(path, start):
         return har.read_har(path)
-    if flows.is_flow_file(start):
+    is_called_so = path.suffix.lower() in flows.SUFFIXES and not start.lstrip().startswith(b"{")
+    if flows.is_flow_file(start) or is_called_so:
         return flows.read_flows(path)
     return [jsonl.open_recording(path)]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 from recorder.protocol import checkpoint
 from recorder.protocol.append_runs import AppendRun
@@ -15,6 +16,9 @@ from recorder.store import encrypted
 from recorder.store.journal import JournalTail, read_journal
 from recorder.store.journal_files import JournalFile
 from recorder.store.manifests import Manifest
+
+_BEFORE_ANY_OTHER: Final = 0
+"""The ring position of a session's first record: what comes next in a journal does not go on from there."""
 
 
 def decode_journal(path: Path) -> Iterator[RecordedEvent]:
@@ -33,6 +37,15 @@ def resume_of(part: Manifest | None) -> Checkpoint | None:
         NewerFormatError: a newer version wrote it.
     """
     return None if part is None else checkpoint.decode(encrypted.unseal(part.resume, part.name), part.name)
+
+
+def resume_after(events: Iterable[RecordedEvent]) -> Checkpoint:
+    """Where decoding goes on after events whose checkpoint is lost: with a gap, for what of a message had come is, too.
+
+    Args:
+        events: all of the session so far, in order; their audio is not needed.
+    """
+    return Checkpoint(_BEFORE_ANY_OTHER, SessionDecoder.after(events).state())
 
 
 class JournalDecoder:

@@ -132,8 +132,13 @@ def _limited(edit: Edit | None, session_ids: frozenset[str]) -> Edit | None:
     return lambda whose, rows: edit(whose, rows) if whose in session_ids else rows
 
 
-def commit(data_dir: Path, replacements: Sequence[Manifest]) -> None:
+def commit(data_dir: Path, replacements: Sequence[Manifest], *, lost: bool = False) -> None:
     """Have manifests take the place of those that they replace. The caller holds `layout.rewriting`.
+
+    Args:
+        data_dir: the store.
+        replacements: their data files are written.
+        lost: whether what they replace is lost: should it turn up after all, it does not count.
 
     Raises:
         StoreError: what they replace is not there any more; nothing was changed.
@@ -141,7 +146,7 @@ def commit(data_dir: Path, replacements: Sequence[Manifest]) -> None:
     with layout.locked(data_dir):
         for manifest in replacements:
             for name in manifest.replaces:
-                if not _path(data_dir, manifest.date, name).exists():
+                if not lost and not _path(data_dir, manifest.date, name).exists():
                     raise StoreError(f"the manifest {name} is gone", hint="Try again.")
         layout.sync_directories((data_dir / file.path).parent for each in replacements for file in each.files)
         layout.sync_directories(manifests.write(data_dir, manifest) for manifest in replacements)

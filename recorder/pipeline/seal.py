@@ -21,7 +21,7 @@ from typing import Final
 
 import msgspec
 
-from recorder.errors import DamagedManifestError, EncryptionKeyError, NewerFormatError, StoreError
+from recorder.errors import DamagedManifestError, EncryptionKeyError, MissingPartError, NewerFormatError, StoreError
 from recorder.pipeline.commit import JOURNALS, Closing, Part, commit, commit_parts
 from recorder.pipeline.decoding import JournalDecoder, resume_of
 from recorder.protocol import checkpoint
@@ -183,7 +183,7 @@ def _closing(data_dir: Path, journal: JournalFile) -> Closing | None:
     if None in parts:
         if _is_sealed(data_dir, journal):
             return None  # another sealer was faster
-        raise _missing(journal)
+        raise MissingPartError(str(journal.path))
     return Closing(found[0], tuple(part for part in parts if part is not None), journal.path)
 
 
@@ -194,7 +194,7 @@ def _decode(data_dir: Path, journal: JournalFile) -> tuple[SessionTables, Journa
     before = None if journal.part == 0 else manifests.find_part(data_dir, journal.session_id, journal.part - 1)
     try:
         if journal.part and before is None:
-            raise _missing(journal)
+            raise MissingPartError(str(journal.path))
         decoder = JournalDecoder(resume_of(before))
         tables = session_tables.collect(journal.session_id, chain.from_iterable(decoder.read(journal, finished=True)))
     except (FileNotFoundError, StoreError):
@@ -204,13 +204,6 @@ def _decode(data_dir: Path, journal: JournalFile) -> tuple[SessionTables, Journa
     if decoder.session_id != journal.session_id:
         raise StoreError(f"{journal.path} does not hold the session that it is named after")
     return tables, decoder, before
-
-
-def _missing(journal: JournalFile) -> StoreError:
-    return StoreError(
-        f"{journal.path} goes on from a part that is not sealed",
-        hint="That part may lie in quarantine: move it back first.",
-    )
 
 
 def _is_sealed(data_dir: Path, journal: JournalFile) -> bool:
@@ -232,7 +225,9 @@ def _seal_or_set_aside(data_dir: Path, journals: Sequence[JournalFile], report: 
         if len(journals) > 1:
             for journal in journals:
                 _seal_or_set_aside(data_dir, [journal], report)
-        elif isinstance(error, _NOT_THE_JOURNALS_FAULT):
+        elif isinstance(error, _NOT_THE_JOURNALS_FAULT) or (
+            isinstance(error, MissingPartError) and layout.is_rewritten(data_dir)  # `repair` may be about to find it
+        ):
             report.postponed[journals[0].session_id] = str(error) or type(error).__name__
             log.warning("not sealed yet: %s", error, extra={"session_id": journals[0].session_id})
         else:

@@ -27,7 +27,7 @@ from recorder.errors import (
 from recorder.pipeline.problems import Kind, Problem, kind_of, named_after
 from recorder.pipeline.prune import AUDIO_REMOVED
 from recorder.pipeline.verify_unsealed import journal_problems, spool_problems
-from recorder.store import beside, copies, layout, manifests, segments
+from recorder.store import audit, beside, copies, layout, manifests, segments
 from recorder.store.manifests import Manifest
 from recorder.store.workspace import remote_of
 
@@ -82,6 +82,9 @@ def verify(data_dir: Path, *, quick: bool = False, progress: Progress | None = N
         if progress:
             progress(done, len(counting))
     yield from _orphans(data_dir)
+    if lines := audit.damaged(data_dir):
+        where = _relative(data_dir, audit.path(data_dir))
+        yield Problem("audit_damaged", where, (), f"not what was written: line {', '.join(map(str, lines))}")
     yield from spool_problems(data_dir)
     yield from journal_problems(data_dir, {one for place in counting for one in place.manifest.sessions})
 
@@ -231,8 +234,17 @@ def _same(data_dir: Path, manifest: Manifest, name: str, session_id: str, wanted
 
 
 def _orphans(data_dir: Path) -> Iterator[Problem]:
-    for path in find_orphans(data_dir):
+    here = find_orphans(data_dir)
+    for path in here:
         yield Problem("orphan", _relative(data_dir, path), named_after(path), "no manifest names it")
+    remote = remote_of(data_dir)
+    for file in () if remote is None else copies.unnamed(remote):
+        path = data_dir / file.name
+        settled = copies.is_settled(file)
+        if path in here or (path.name.startswith(layout.COMPACT) and not settled):  # some machine is about to name it
+            continue
+        said = "no manifest in the bucket names it" + ("" if settled else "; its upload may be under way")
+        yield Problem("orphan", file.name, named_after(path), said)
 
 
 def find_orphans(data_dir: Path, *, rewriting: bool = False) -> list[Path]:

@@ -64,12 +64,12 @@ def _journal_damage(path: Path, *, ended: bool) -> tuple[Kind, str] | None:
 def spool_problems(data_dir: Path) -> Iterator[Problem]:
     """What is to be said of spools; of what a recorder at work has yet to sort, nothing."""
     spools = list_spools(data_dir)
-    last = {spool.ring: spool for spool in spools}.values()
     for spool in spools:
         where = spool.path.relative_to(data_dir).as_posix()
         try:
             with contextlib.closing(SpoolTail(spool.path)) as tail:
-                blocks = [block.position for block in tail.blocks(finished=spool not in last)]
+                # Of one that is still written, too: only of its last block it cannot be told whether it is damaged.
+                blocks = [block.position for block in tail.blocks(finished=True)]
         except FileNotFoundError:
             continue  # sorted meanwhile
         except StoreError as error:

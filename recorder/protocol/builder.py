@@ -130,6 +130,12 @@ class EventBuilder:
             self._leave_out(direction, event)
         return event
 
+    def note(self, event: RecordedEvent) -> None:
+        """Go on after an event that was made before: what it says about formats holds from here on."""
+        self.position = event.position + 1
+        if event.type in _FORMAT_TYPES and event.payload is not None:
+            self._note_formats(event, event.payload.encode())
+
     def claim(self, count: int) -> range:
         """The next positions, for events that come later, in a run."""
         self.position += count

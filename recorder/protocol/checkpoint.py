@@ -86,5 +86,5 @@ def decode(data: bytes, source: str) -> Checkpoint:
         if versioned.version > VERSION:
             raise NewerFormatError(source, versioned.version, VERSION)
         return msgspec.msgpack.decode(versioned.checkpoint, type=Checkpoint)
-    except (zlib.error, msgspec.MsgspecError) as error:
+    except (zlib.error, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise StoreError(f"{source}: its checkpoint is damaged: {error}") from error

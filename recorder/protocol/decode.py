@@ -6,7 +6,7 @@ never raises on what a client or server sent: what is no readable frame is kept 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +22,7 @@ from recorder.protocol.policy import ContentPolicy, LeftOut, hash_text
 SIDES: Final[tuple[Side, ...]] = ("client", "server")
 _OTHER: Final[dict[Side, Side]] = {"client": "server", "server": "client"}
 _BYTES_OF: Final[dict[int, Side]] = {RecordKind.CLIENT_BYTES: "client", RecordKind.SERVER_BYTES: "server"}
+_RECORD_OF: Final = {envelope.SESSION_OPENED: RecordKind.OPENED, envelope.HANDSHAKE_COMPLETED: RecordKind.ACCEPTED}
 
 
 class SessionDecoder:
@@ -51,6 +52,25 @@ class SessionDecoder:
         decoder._builder = None if state.builder is None else EventBuilder.of(state.builder)
         decoder._frames = {side: FrameDecoder.of(side, frames) for side, frames in state.frames.items()}
         decoder._accepted, decoder._close, decoder._closed = state.accepted, state.close, state.closed
+        return decoder
+
+    @classmethod
+    def after(cls, events: Iterable[RecordedEvent]) -> SessionDecoder:
+        """Go on after events of which no state was kept: without what of a message had come, and what was left out.
+
+        Args:
+            events: all of the session so far, in order; their parts are not needed.
+        """
+        decoder = cls()
+        for event in events:
+            kind = _RECORD_OF.get(event.type or "") if event.direction == "recorder" else None
+            if kind is not None:
+                decoder.feed(Record(kind, event.monotonic_ns or 0, (event.payload or "").encode()))
+            elif event.opcode == CLOSE and event.payload and decoder._close is None and event.direction != "recorder":
+                said = msgspec.json.decode(event.payload)
+                decoder._close = (event.direction, said["code"], said["reason"])
+            if decoder._builder is not None:
+                decoder._builder.note(event)
         return decoder
 
     def state(self) -> DecoderState:

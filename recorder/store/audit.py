@@ -1,16 +1,24 @@
-"""The audit record, DATA/audit.jsonl: what was removed from a store, when and why, and nothing of what it was."""
+"""The audit record, DATA/audit.jsonl: what was removed from a store, when and why, and nothing of what it was.
+
+Each line ends with a digest of what stands before it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from recorder.store import layout
+
+_DIGITS: Final = 32
+_LINE: Final = re.compile(rb'(\{.*),"digest":"([0-9a-f]{32})"\}', re.DOTALL)
 
 
 class Entry(msgspec.Struct, omit_defaults=True):
@@ -57,7 +65,12 @@ def append(data_dir: Path, entry: Entry) -> None:
         OSError: the disk is full, or fails.
     """
     entry = msgspec.structs.replace(entry, at=datetime.now(UTC).isoformat(timespec="seconds"))
-    add(data_dir, [msgspec.json.encode(entry)])
+    text = msgspec.json.encode(entry)[:-1]
+    add(data_dir, [b'%s,"digest":"%s"}' % (text, _digest(text))])
+
+
+def _digest(text: bytes) -> bytes:
+    return hashlib.sha256(text).hexdigest()[:_DIGITS].encode()
 
 
 def add(data_dir: Path, entries: Iterable[bytes]) -> None:
@@ -69,9 +82,11 @@ def add(data_dir: Path, entries: Iterable[bytes]) -> None:
     content = b"".join(entry + b"\n" for entry in entries)
     if not content:
         return
-    fd = os.open(path(data_dir), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = os.open(path(data_dir), os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, content)
+        size = os.fstat(fd).st_size
+        torn = size and os.pread(fd, 1, size - 1) != b"\n"  # by a crash: it must not take ours along
+        os.write(fd, b"\n" + content if torn else content)
         os.fsync(fd)
     finally:
         os.close(fd)
@@ -79,11 +94,25 @@ def add(data_dir: Path, entries: Iterable[bytes]) -> None:
 
 
 def lines(data_dir: Path) -> list[bytes]:
-    """Its entries as they were written, without what a crash left in the middle of one."""
+    """Its entries as they were written, without those that are damaged."""
+    return [line for line in _all(data_dir) if _is_sound(line)]
+
+
+def damaged(data_dir: Path) -> list[int]:
+    """The numbers of lines, from 1, that are not as they were written."""
+    return [number for number, line in enumerate(_all(data_dir), 1) if not _is_sound(line)]
+
+
+def _all(data_dir: Path) -> list[bytes]:
     try:
-        return [line for line in path(data_dir).read_bytes().splitlines() if line.endswith(b"}")]
+        return path(data_dir).read_bytes().removesuffix(b"\n").split(b"\n")
     except FileNotFoundError:
         return []
+
+
+def _is_sound(line: bytes) -> bool:
+    found = _LINE.fullmatch(line)
+    return found is not None and _digest(found[1]) == found[2]
 
 
 def written_at(entry: bytes) -> str:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Final
 
-from recorder.errors import DamagedManifestError, DamagedObjectError, NewerFormatError, ObjectGoneError
+from recorder.errors import DamagedManifestError, DamagedObjectError, NewerFormatError, ObjectGoneError, StoreError
 from recorder.store import layout, manifests, segments
 from recorder.store.manifests import Manifest
+from recorder.store.objects import Object
 from recorder.store.remote import Mirror
 from recorder.store.segments import SegmentFile
+
+UPLOAD_SECONDS: Final = 86_400.0
+"""How long a data file may be in a bucket before its manifest is. A recorder tries again every minute at least."""
 
 
 def check(mirror: Mirror, manifest: Manifest, file: SegmentFile) -> None:
@@ -36,6 +42,31 @@ def changed_manifests(mirror: Mirror) -> Iterator[str]:
     for name, content in _manifests(mirror):
         if not _is_sound(content, name) and _is_sound(_read(mirror.known / name), name):
             yield name
+
+
+def unnamed(mirror: Mirror) -> list[Object]:
+    """Data files in the bucket that no manifest names, there or here. Where a date has one that cannot be read: none.
+
+    Raises:
+        ObjectStoreError: the bucket is away.
+    """
+    found = mirror.bucket.list("segments/")
+    named: set[str] = set()
+    unknown: set[str] = set()
+    for room in (mirror.known, mirror.data_dir):
+        for path in layout.manifests(room).glob("date=*/[!.]*.json"):
+            try:
+                named |= {file.path for file in manifests.read(path).files}
+            except FileNotFoundError:
+                continue
+            except StoreError:
+                unknown.add(path.parent.name)
+    return [each for each in found if each.name not in named and PurePath(each.name).parent.name not in unknown]
+
+
+def is_settled(file: Object) -> bool:
+    """Whether it is so old that nobody is about to upload its manifest."""
+    return file.written_at <= time.time() - UPLOAD_SECONDS
 
 
 def put_right(mirror: Mirror) -> list[str]:

@@ -119,7 +119,7 @@ def decode(text: bytes, source: str) -> Manifest:
         if version == FORMAT_VERSION:
             return _checked(msgspec.json.decode(text, type=Manifest))
         return msgspec.convert(upcast.manifest(msgspec.json.decode(text), version, to=FORMAT_VERSION), Manifest)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DamagedManifestError(source, error) from error
 
 

@@ -198,6 +198,24 @@ def test_nesting_has_an_end() -> None:
         tnetstring.read(io.BytesIO(data))
 
 
+@pytest.mark.parametrize("content", [b"hello\n", bytes(range(255, 0, -1)), b"\n"])
+def test_what_is_only_called_a_flow_file_is_told_so(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "no.FLOW"
+    path.write_bytes(content)
+
+    with pytest.raises(ImportFormatError, match="not a flow at byte 0: no length where one is due"):
+        open_recordings(path)
+
+
+def test_lines_that_are_called_a_flow_file_are_lines(tmp_path: Path) -> None:
+    path = tmp_path / "lines.flow"
+    path.write_bytes(b'{"type": "session.created"\n')
+
+    with pytest.raises(ImportFormatError, match="not valid JSON") as caught:
+        open_recordings(path)
+    assert caught.value.line == 1
+
+
 @pytest.mark.parametrize("length", [b"99999999999", b"999999999999", b"41"])
 def test_a_length_beyond_the_file_reserves_no_memory(tmp_path: Path, length: bytes) -> None:
     path = tmp_path / "a.flow"

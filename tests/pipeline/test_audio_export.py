@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import struct
+import wave
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,6 +111,76 @@ def test_as_it_was_sent_nothing_is_cut(export: Callable[..., Any]) -> None:
     frames, _ = export(*CALL, as_sent=True)
 
     assert sum(right == -8 for _, right in frames) == 2_400
+
+
+PCM = {10: b"\x0a\x00", 20: b"\x14\x00", 30: b"\x1e\x00", -7: b"\xf9\xff", -8: b"\xf8\xff"}
+ULAW = {8: b"\xfe", 16: b"\xfd", 24: b"\xfc", -8: b"\x7e", -32_124: b"\x00"}
+ALAW = {8: b"\xd5", 24: b"\xd4", 32_256: b"\xaa", -8: b"\x55", -32_256: b"\x2a"}
+"""By sample, its bytes on the wire: three of the caller's and two of the assistant's, by hand from G.711's tables."""
+
+WITH_TRUNCATION = [
+    (100, None, None), (20, 0, None), (20, 1, None), (15, None, None), (100, None, 3),
+    (45, None, 4), (5, 2, 4), (15, 2, None), (180, None, None),
+]  # fmt: skip
+WITHOUT = [
+    (100, None, None), (20, 0, None), (20, 1, None), (15, None, None), (100, None, 3),
+    (45, None, 4), (20, 2, 4), (35, None, 4), (145, None, None),
+]  # fmt: skip
+"""Milliseconds, which sound is left, which right. What the caller sent had been spoken by then; the assistant's starts
+when it comes, goes on without a pause, and is cut at 150 ms: at 305 ms, five after the caller has begun again."""
+
+
+@pytest.mark.parametrize("form", ["wav", "flac"])
+@pytest.mark.parametrize("as_sent", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "rate", "codes"),
+    [
+        ({"type": "audio/pcm", "rate": 24_000}, 24_000, PCM),
+        ({"type": "audio/pcm", "rate": 8_000}, 8_000, PCM),
+        ({"type": "audio/pcmu"}, 8_000, ULAW),
+        ({"type": "audio/pcma"}, 8_000, ALAW),
+    ],
+)
+def test_every_sample_stands_where_it_sounded(
+    tmp_path: Path, form: Any, kind: dict[str, Any], rate: int, codes: dict[int, bytes], *, as_sent: bool
+) -> None:
+    values, sounds = list(codes), list(codes.values())
+    per_ms = rate // 1000
+    cut = {"item_id": "a", "content_index": 0, "audio_end_ms": 150}
+    call = (
+        created(0.0, audio={"input": {"format": kind}, "output": {"format": kind}}),
+        append(0.120, sounds[0] * 20 * per_ms),
+        append(0.140, sounds[1] * 20 * per_ms),
+        answer(0.150),
+        delta(0.155, sounds[3] * 100 * per_ms),
+        delta(0.156, sounds[4] * 100 * per_ms),
+        line(0.300, "client", "conversation.item.truncate", **cut),
+        line(0.310, "server", "conversation.item.truncated", **cut),
+        append(0.320, sounds[2] * 20 * per_ms),
+        line(0.500, "server", "response.done", response={"id": "r", "status": "cancelled"}),
+    )
+    (tmp_path / "call.jsonl").write_text("\n".join(map(json.dumps, call)), "utf-8")
+    import_files(tmp_path / "data", [tmp_path / "call.jsonl"])
+
+    with Catalog(tmp_path / "data") as catalog, (tmp_path / "sound").open("w+b") as file:
+        done = export_audio(catalog, catalog.resolve("last"), file, form, as_sent=as_sent)
+
+    frames = read_back(tmp_path / "sound", form, rate)
+    wanted = WITHOUT if as_sent else WITH_TRUNCATION
+    heard = {None: 0} | dict(enumerate(values))
+    assert frames == [(heard[left], heard[right]) for ms, left, right in wanted for _ in range(ms * per_ms)]
+    assert (done.seconds, done.sample_rate, done.missing_seconds) == (0.5, rate, 0.0)
+
+
+def read_back(path: Path, form: str, rate: int) -> list[tuple[int, int]]:
+    """Frames of a 16-bit stereo file, left and right; of WAV without the library that wrote it."""
+    if form == "wav":
+        with wave.open(str(path), "rb") as sound:
+            assert (sound.getnchannels(), sound.getsampwidth(), sound.getframerate()) == (2, 2, rate)
+            return list(struct.iter_unpack("<hh", sound.readframes(sound.getnframes())))
+    with soundfile.SoundFile(path) as sound:
+        assert (sound.format, sound.subtype, sound.channels, sound.samplerate) == ("FLAC", "PCM_16", 2, rate)
+        return [(left, right) for left, right in sound.read(dtype="int16").tolist()]
 
 
 def test_g711_is_decoded_and_brought_to_the_other_sides_rate(export: Callable[..., Any]) -> None:

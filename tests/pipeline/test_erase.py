@@ -100,6 +100,8 @@ def test_nothing_of_an_erased_session_is_left_in_any_byte(store: tuple[Path, lis
     (line,) = audit.path(data_dir).read_text().splitlines()
     entry = json.loads(line)
     assert entry.pop("at").endswith("+00:00")
+    assert line.endswith(f',"digest":"{entry.pop("digest")}"}}')
+    assert not audit.damaged(data_dir)
     digest = hashlib.sha256(two.encode()).hexdigest()
     assert entry == {
         "action": "erase", "sessions": 1, "events": 10, "reason": "asked for", "session_digests": [digest]

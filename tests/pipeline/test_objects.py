@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import polars as pl
@@ -19,14 +20,16 @@ from recorder.errors import (
     UsageError,
 )
 from recorder.pipeline.catalog import Catalog
+from recorder.pipeline.compact import compact
 from recorder.pipeline.file_list import counting_files
 from recorder.pipeline.seal import seal_all
+from recorder.pipeline.verify import verify
 from recorder.store import keys, manifests, workspace
 from recorder.store.objects import Bucket
 from recorder.store.workspace import remote_of, resolve
 from tests.pipeline.buckets import Open
 from tests.pipeline.conftest import Journal
-from tests.pipeline.machines import everywhere, messages, mirror, names, rows, sealed
+from tests.pipeline.machines import everywhere, messages, mirror, names, read_ids, rows, sealed
 from tests.pipeline.s3_server import FaultyProxy
 from tests.pipeline.test_erase import talk, words
 
@@ -112,6 +115,36 @@ def test_a_session_stored_from_elsewhere_stays_as_it_was_first(opened: Open) -> 
     mirror(there).push()
     assert {name: mirror(here).bucket.get(name) for name in names(here)} == before
     assert rows(there, "sessions", "events") == rows(here, "sessions", "events")
+
+
+@everywhere
+def test_a_session_stored_from_elsewhere_stays_though_it_was_compacted_since(opened: Open) -> None:
+    here, there, reading = opened("a"), opened("b"), opened("c")
+    sealed(here, 1, 2)
+    sealed(there, 1, 3)
+    mirror(here).push()
+    compact(here, grace_seconds=0)
+    mirror(there).pull()
+    mirror(there).push()
+    assert len(names(here, "manifests/")) == 2
+    for machine in (reading, there):
+        mirror(machine).pull()
+        assert len(read_ids(machine)) == len(set(read_ids(machine))) == 3
+        assert not list(verify(machine))
+
+
+@everywhere
+def test_two_sealers_of_one_session_at_once_store_it_once(opened: Open) -> None:
+    here, there, reading = opened("a"), opened("b"), opened("c")
+    for machine in (here, there):
+        sealed(machine, 1, 2)
+        talk(Journal(machine, 3), 3).roll()
+        seal_all(machine)
+    with ThreadPoolExecutor(2) as pool:
+        assert sum(pool.map(lambda machine: mirror(machine).push(), (here, there))) >= 3
+    assert rows(reading, "sessions", "events", "audio") == rows(here, "sessions", "events", "audio")
+    assert len(read_ids(reading)) == 3
+    assert {problem.kind for problem in verify(reading)} == set()
 
 
 @everywhere

@@ -12,7 +12,7 @@ from recorder.pipeline.compact import compact
 from recorder.pipeline.erase import erase
 from recorder.pipeline.repair import repair
 from recorder.pipeline.verify import verify
-from recorder.store import manifests
+from recorder.store import copies, keys, manifests
 from tests.pipeline.buckets import Open
 from tests.pipeline.machines import everywhere, in_bucket, messages, mirror, names, read_ids, rows, sealed
 from tests.pipeline.scan import found
@@ -97,6 +97,73 @@ def test_a_manifest_that_nobody_has_whole_is_written_anew(opened: Open, *, compa
         assert messages(machine, ids[0]) == wanted
     named = {file.path for each in manifests.list_manifests(elsewhere) for file in each.files}
     assert names(here, "segments/") == named
+
+
+@everywhere
+@pytest.mark.parametrize("compacted", [False, True])
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_a_session_whose_manifest_is_gone_comes_back_once_no_upload_can_bring_it(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, compacted: bool, encrypted: bool
+) -> None:
+    if encrypted:
+        (tmp_path / "store.key").write_text("ab" * 32)
+        monkeypatch.setenv(keys.KEY_FILE, str(tmp_path / "store.key"))
+    here, there, elsewhere, late = (opened(machine) for machine in "abcd")
+    sealed(late, 1)
+    ids = sealed(here, 1, 2)
+    mirror(here).push()
+    if compacted:
+        compact(here, grace_seconds=0)
+    before, wanted = rows(here, *VIEWS), messages(here, ids[0])
+    objects = names(here, "segments/")
+    gone = min(names(here, "manifests/"))
+    lost = {file.path for file in manifests.decode(mirror(here).bucket.get(gone), gone).files}
+    mirror(here).bucket.delete([gone])
+
+    young = [] if compacted else [("orphan", name) for name in sorted(lost)]
+    assert sorted((problem.kind, problem.file) for problem in verify(there)) == young
+    assert repair(there).recovered == []
+    assert names(here, "segments/") == objects
+    monkeypatch.setattr(copies, "UPLOAD_SECONDS", -60.0)
+    assert sorted((problem.kind, problem.file) for problem in verify(there)) == [
+        ("orphan", name) for name in sorted(lost)
+    ]
+
+    report = repair(there)
+
+    assert report.recovered == (ids if compacted else ids[:1])
+    assert report.left == []
+    mirror(late).pull()
+    assert mirror(late).push() == 0
+    for machine in (elsewhere, here, late):
+        mirror(machine).pull()
+        assert rows(machine, *VIEWS) == before
+        assert messages(machine, ids[0]) == wanted
+    named = {file.path for each in manifests.list_manifests(elsewhere) for file in each.files}
+    assert names(here, "segments/") == named
+    assert repair(here).recovered == []
+
+
+@everywhere
+def test_data_files_of_what_is_there_already_go_once_no_upload_can_need_them(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = opened("a"), opened("b")
+    (one,) = sealed(here, 1)
+    mirror(here).push()
+    stray = f"segments/events/date=2026-01-31/compact-{'0' * 32}.00000.parquet"
+    junk = stray.replace("000.parquet", "001.parquet")
+    mirror(here).bucket.create(stray, mirror(here).bucket.get(object_of(here, "events", one)))
+    mirror(here).bucket.create(junk, b"no data file")
+    monkeypatch.setattr(copies, "UPLOAD_SECONDS", -60.0)
+
+    report = repair(there)
+
+    assert sorted(report.removed) == [stray, junk]
+    assert {problem.kind for problem in report.left} == {"quarantined"}
+    assert mirror(here).bucket.get(f"quarantine/repair/{junk}") == b"no data file"
+    assert not {stray, junk, f"quarantine/repair/{stray}"} & names(here)
+    assert read_ids(here) == [one]
 
 
 @everywhere

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,20 +18,28 @@ from recorder.analytics.engine import run_models
 from recorder.errors import StoreError
 from recorder.pipeline.catalog import Catalog
 from recorder.pipeline.compact import compact
+from recorder.pipeline.drain import Drain
 from recorder.pipeline.erase import erase
+from recorder.pipeline.imports import import_files
 from recorder.pipeline.problems import Problem
+from recorder.pipeline.prune import prune
 from recorder.pipeline.rebuild import rebuild
 from recorder.pipeline.repair import repair
 from recorder.pipeline.seal import quarantine_journal, seal_all
 from recorder.pipeline.verify import verify
-from recorder.store import keys, layout
+from recorder.protocol.envelope import RecordKind
+from recorder.store import keys, layout, manifests, parquet
 from recorder.store.journal import encode_frame, read_journal
 from recorder.store.journal_files import by_session, list_journals
+from recorder.store.spool import list_spools
 from tests.drawing import examples
 from tests.pipeline.conftest import Journal
+from tests.pipeline.rings import Store
 
 IDS = [f"019c1410-7c00-7000-8000-{number:012x}" for number in (1, 2, 3)]
 DATA = ("events", "appends", "parts", "audio")
+NOT_CHECKED = {".txt", ".lock"}
+"""Why a journal is in quarantine, for people; and locks, which are empty."""
 
 
 @pytest.fixture
@@ -84,14 +95,15 @@ def test_any_byte_of_any_file_that_is_flipped_is_found(
         monkeypatch.setenv(keys.KEY_FILE, str(tmp_path / "store.key"))
     written = every_kind_of_file(data_dir, compacted=compacted)
     before = set(verify(data_dir, quick=True))
-    paths = [*files(data_dir), *sorted(data_dir.glob("journal/*")), *sorted(data_dir.glob("quarantine/*.journal"))]
+    everything = {path for path in data_dir.rglob("*") if path.is_file() and path.stat().st_size}
+    paths = sorted(path for path in everything if path.suffix not in NOT_CHECKED and path.name != keys.MARKER)
     kinds_of_file = {path.relative_to(data_dir).parts[:2] for path in paths}
     assert {("segments", name) for name in (*DATA, "sessions", "responses")} < kinds_of_file
-    assert {parts[0] for parts in kinds_of_file} == {"segments", "manifests", "journal", "quarantine"}
+    assert {parts[0] for parts in kinds_of_file} == {
+        "segments", "manifests", "journal", "quarantine", "spool", "audit.jsonl",
+    }  # fmt: skip
 
-    @settings(max_examples=examples(25))
-    @given(path=st.sampled_from(paths), place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-    def any_flip(path: Path, place: float, bit: int) -> None:
+    def flipped(path: Path, place: float, bit: int) -> None:
         sound = path.read_bytes()
         at = int(place * (len(sound) - written.get(path, 0)))
         path.write_bytes(sound[:at] + bytes([sound[at] ^ 1 << bit]) + sound[at + 1 :])
@@ -105,12 +117,17 @@ def test_any_byte_of_any_file_that_is_flipped_is_found(
         elif path.suffix == ".parquet":
             assert IDS[0] in {one for problem in found for one in problem.sessions}
 
-    any_flip()
+    for number, path in enumerate(paths):  # each kind of file, wherever chance leads
+        for place in (0.0, number / len(paths), 0.999999):
+            flipped(path, place, number % 8)
+    settings(max_examples=examples(25))(
+        given(path=st.sampled_from(paths), place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))(flipped)
+    )()
     assert set(verify(data_dir, quick=True)) == before
 
 
 def every_kind_of_file(data_dir: Path, *, compacted: bool) -> dict[Path, int]:
-    """A store with all that there can be; and of journals that are still written, how long their last record is.
+    """A store with all that there can be; and of what is still written, how long its last record or block is.
 
     That one may be on its way, so what is wrong with it cannot be told yet.
     """
@@ -125,9 +142,22 @@ def every_kind_of_file(data_dir: Path, *, compacted: bool) -> dict[Path, int]:
     Journal(data_dir, 4).turn().closed()
     quarantine_journal(data_dir, Journal(data_dir, 5).turn().closed().file, ValueError())
     Journal(data_dir, 6).turn()
+    for number in (7, 8):
+        erase(data_dir, [Journal(data_dir, number).turn().closed().session_id], reason="asked for")
+    recorded = Store(data_dir.parent)
+    recorded.open(9)
+    to_spools = Drain(data_dir, recorded.ring_dir)
+    to_spools.drain()
+    (spool,) = list_spools(data_dir)
+    sound = spool.path.stat().st_size
+    recorded.say(9, RecordKind.CLIENT_BYTES, b"on its way")
+    to_spools.drain()
+    to_spools.close()
+    recorded.ring.close()
     running = [parts[-1].path for parts in by_session(list_journals(data_dir)).values() if not parts[-1].closed]
     lasts = {path: list(read_journal(path))[-1] for path in running}
-    return {path: len(encode_frame(0, one.at_ns, one.kind, one.data)) for path, one in lasts.items()}
+    last_block = {spool.path: spool.path.stat().st_size - sound}
+    return {path: len(encode_frame(0, one.at_ns, one.kind, one.data)) for path, one in lasts.items()} | last_block
 
 
 def test_a_file_that_is_cut_or_gone(store: Path) -> None:
@@ -278,22 +308,6 @@ def test_of_a_compacted_file_nothing_is_kept_that_is_not_whole(store: Path, data
     assert messages(store) == {}
 
 
-def test_files_of_a_part_whose_manifest_is_damaged_are_kept(data_dir: Path) -> None:
-    journal = Journal(data_dir, 1).turn().roll()
-    seal_all(data_dir)
-    journal.server({"type": "response.done", "response": {"id": "resp_9"}}).roll()
-    seal_all(data_dir)
-    first, second = sorted(data_dir.glob("manifests/*/*.json"))
-    lost = {path: path.read_bytes() for path in data_dir.glob(f"segments/*/*/{second.stem}.parquet")}
-    second.write_bytes(second.read_bytes()[:-2])
-
-    repair(data_dir)
-
-    assert {path.read_bytes() for path in (data_dir / "quarantine").rglob(f"{second.stem}.parquet")} == {*lost.values()}
-    assert lost
-    assert first.exists()
-
-
 def test_what_was_left_by_a_crash_goes_and_what_was_lost_comes_back(store: Path) -> None:
     wanted = messages(store)
     stray = store / layout.segment_path("events", "2026-01-31", "compact-" + "0" * 32)
@@ -320,3 +334,56 @@ def test_what_was_set_aside_can_be_erased(store: Path, *, compacted: bool) -> No
 
     assert not [path for path in store.rglob("*") if path.is_file() and IDS[0].encode() in path.read_bytes()]
     assert not [path for path in (store / "quarantine").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_what_was_lost_comes_back_by_all_its_names_and_as_old_as_it_was(
+    tmp_path: Path, store: Path, *, compacted: bool
+) -> None:
+    untimed = tmp_path / "untimed.jsonl"
+    untimed.write_text('{"dir":"server","event":{"type":"session.created","session":{"id":"sess_import"}}}\n')
+    import_files(store, [untimed])
+    if compacted:
+        compact(store, grace_seconds=0)
+    paths = [path for path in files(store) if path.suffix == ".json"]
+    before = {key: facts for path in paths for key, facts in manifests.read(path).sessions.items()}
+    for path in paths:
+        path.unlink()
+
+    assert sorted(repair(store).recovered) == sorted(before)
+
+    after = {key: facts for each in manifests.list_manifests(store) for key, facts in each.sessions.items()}
+    for key, facts in before.items():
+        for name in ("opened_at_ns", "server_session_id", "source", "event_count"):
+            assert after[key][name] == facts[name], name
+    with Catalog(store) as catalog:
+        assert catalog.resolve("sess_import") in before
+    assert prune(store, older_than=timedelta(days=1), now_ns=time.time_ns(), dry_run=True).sessions == IDS
+
+
+def test_what_was_lost_without_its_audio_comes_back_without_it(store: Path) -> None:
+    compact(store, grace_seconds=0)
+    prune(store, audio_older_than=timedelta(0))
+    wanted, kept = derived(store), [path for path in files(store) if path.suffix == ".parquet"]
+    assert not [path for path in kept if path.parent.parent.name == "audio"]
+    for path in files(store):
+        if path.suffix == ".json":
+            path.unlink()
+
+    report = repair(store)
+
+    assert (sorted(report.recovered), report.set_aside, report.left) == (IDS, [], [])
+    assert derived(store) == wanted
+
+
+def test_what_a_newer_version_left_without_a_manifest_stays(store: Path) -> None:
+    stray = store / layout.segment_path("events", "2026-01-31", "019c1410-7c00-7000-8000-0000000000ff")
+    table = pq.read_table(store / layout.segment_path("events", "2026-01-31", IDS[0]), partitioning=None)
+    pq.write_table(table.replace_schema_metadata({parquet.VERSION_KEY: "99"}), stray)
+    content = stray.read_bytes()
+
+    report = repair(store)
+
+    assert (report.recovered, report.removed) == ([], [])
+    assert [problem.file for problem in report.left] == [stray.relative_to(store).as_posix()]
+    assert stray.read_bytes() == content

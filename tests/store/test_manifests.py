@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from recorder.errors import NewerFormatError, StoreError
+from recorder.errors import DamagedManifestError, NewerFormatError, StoreError
 from recorder.store import layout, manifests
 from recorder.store.manifests import Manifest, ManifestCache
 from recorder.store.segments import SegmentFile
@@ -266,3 +266,13 @@ def test_parts_that_were_replaced_while_they_were_listed_are_looked_for_again(
 
     assert (cache.sessions, cache.parts) == ({whole.name: whole}, {})
     assert [path.stem for path in (data_dir / "manifests").rglob("*.json")] == [whole.name]
+
+
+def test_a_manifest_that_is_no_text_is_damaged(data_dir: Path) -> None:
+    path = data_dir / layout.manifest_path("2026-01-31", manifest(1).name)
+    manifests.write(data_dir, manifest(1))
+    content = path.read_bytes()
+    at = content.index(b"2026")
+    path.write_bytes(content[:at] + bytes([content[at] | 0x80]) + content[at + 1 :])
+    with pytest.raises(DamagedManifestError):
+        manifests.read(path)
