@@ -270,16 +270,17 @@ class JournalTail:
         """The frames of one read after the other."""
         if self.offset == 0:
             self._check_magic()
-        data = b""
+        size = _READ
         while self.offset:
-            chunk = os.pread(self._fd, _READ, self.offset + len(data))
-            data += chunk
-            found, used = self._whole(data, at_end=not chunk)
+            data = _read(self._fd, size, self.offset)
+            at_end = len(data) < size
+            found, used = self._whole(data, at_end=at_end)
             yield found
             self.offset += used
-            data = data[used:]
-            if not chunk:
+            if at_end:
                 return
+            # What was read of a torn frame is read again: putting it before what follows would copy all of that.
+            size = _READ if used else 2 * size
 
     def _whole(self, data: bytes, *, at_end: bool) -> tuple[list[tuple[int, Record]], int]:
         """The new frames at the start of some bytes, and how many bytes all whole ones take."""
@@ -341,6 +342,14 @@ class JournalTail:
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
+
+
+def _read(fd: int, size: int, offset: int) -> bytes:
+    """So many bytes; fewer only where the file ends."""
+    data = os.pread(fd, size, offset)
+    while len(data) < size and (more := os.pread(fd, size - len(data), offset + len(data))):
+        data += more
+    return data
 
 
 def _gap(size: int, reason: str, at_ns: int) -> Record:

@@ -102,6 +102,32 @@ def test_where_memory_runs_out_the_sealer_goes_first(run: Run, data: Path) -> No
     assert score("worker") < 500
 
 
+TUNABLES = "GLIBC_TUNABLES"
+
+
+@pytest.mark.parametrize(
+    ("said", "of_worker", "of_sealer"),
+    [
+        ({}, None, "glibc.malloc.tcache_count=1000"),
+        ({TUNABLES: "glibc.malloc.perturb=1"}, "glibc.malloc.perturb=1", "glibc.malloc.perturb=1"),
+    ],
+    ids=["nobody", "somebody"],
+)
+def test_the_sealer_keeps_more_memory_at_hand_unless_somebody_says_how(
+    run: Run, data: Path, said: dict[str, str], of_worker: str | None, of_sealer: str
+) -> None:
+    recorder = run("proxy", "--listen", "127.0.0.1:0", "--data", str(data), "--ring-mb", "4", **said)
+    eventually(lambda: {"worker", "sealer"} <= recorder.children().keys(), "both run")
+    children = recorder.children()
+    told = [environment_of(children[name]).get(TUNABLES) for name in ("worker", "sealer")]
+    assert told == [of_worker, of_sealer]
+
+
+def environment_of(pid: int) -> dict[str, str]:
+    words = Path(f"/proc/{pid}/environ").read_text(encoding="utf-8").split("\0")
+    return dict(word.split("=", 1) for word in words if "=" in word)
+
+
 def test_the_unit_has_the_admin_address_on() -> None:
     command = unit_command()
     assert command[command.index("--admin") + 1] == "127.0.0.1:8766"

@@ -57,6 +57,27 @@ def test_a_journal_cut_at_any_byte_gives_its_whole_frames_and_can_be_gone_on_wit
         assert list(read_journal(path)) == [*RECORDS[:kept], Record(RecordKind.SERVER_BYTES, 5, b"after")], cut
 
 
+@pytest.mark.parametrize("most", [1 << 30, 100_000], ids=["whole", "short"])
+def test_frames_larger_than_a_read_are_read_however_short_reads_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    sizes = [10, 250_000, 300_000, 5, 1_100_000, 262_144, 7]
+    records = [Record(RecordKind.SERVER_BYTES, n, bytes([n]) * size) for n, size in enumerate(sizes)]
+    path = write(tmp_path, records)
+    whole, end = path.read_bytes(), len(MAGIC)
+    really = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, size, at: really(fd, min(size, most), at))
+    for count, record in enumerate(records):
+        end += len(encode_frame(0, 0, 3, record.data))
+        for cut, kept in ((end - 1, count), (end, count + 1)):
+            path.write_bytes(whole[:cut])
+            tail = JournalTail(path)
+            assert tail.read() == records[:kept]
+            path.write_bytes(whole)
+            assert tail.read() == records[kept:]
+            tail.close()
+
+
 def test_a_frame_drained_twice_is_read_once(tmp_path: Path) -> None:
     path = write(tmp_path, RECORDS)
     body = path.read_bytes()[len(MAGIC) :]
