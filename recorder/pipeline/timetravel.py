@@ -2,7 +2,7 @@
 
 Seven of eight events are audio appends. All that the fold takes from them is how long they are: so they become a
 running total beside the other events, and what changes nothing is left out before it becomes an object. Text that comes
-word by word is taken in by the run.
+word by word is taken in by the run, and left out where it comes as a whole later.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ _COLUMNS: Final = (
 )  # fmt: skip
 """The fields of a `RecordedEvent` in their order, the session and the wall time aside: all that the fold reads."""
 _PLACE: Final = ("direction", "type", "response_id", "item_id", "content_index")
+_WHOLE: Final = ("type", "item_id", "content_index", "payload", "position")
+_WHOLE_PHASES: Final = ("done", "completed")
 _APPENDED: Final = "appended_ms"
 _MANY_PIECES: Final = 4000  # of text; fewer are as quickly taken in one by one
 
@@ -94,13 +96,42 @@ def _heeded(rows: pl.DataFrame) -> Iterator[tuple[RecordedEvent, float]]:
         return
     place = pl.struct(_PLACE)
     starts = ~is_piece | (place != place.shift(1)).fill_null(value=True)
-    runs = heeded.group_by(starts.cum_sum().alias("run"), maintain_order=True)
+    told = heeded.with_columns(run=starts.cum_sum()).filter(starts | ~_is_superseded(heeded, is_piece))
     columns = [pl.col(name) if name == "payload" else pl.col(name).first() for name in heeded.columns]
-    joined = runs.agg(columns)
+    joined = told.group_by("run", maintain_order=True).agg(columns)
     for payloads, *row in zip(*(joined[name].to_list() for name in ("payload", *heeded.columns)), strict=True):
         for payload in _joined(payloads):
             row[_COLUMNS.index("payload")] = payload
             yield _event(*row)
+
+
+def _is_superseded(rows: pl.DataFrame, is_piece: pl.Series) -> pl.Series:
+    """Which pieces of a text were for nothing, since a later event has it whole. A run's first begins its item."""
+    kinds = {name: canonical(name).rpartition(".") for name in rows["type"].unique().drop_nulls()}
+    streams = {name: stream for name, (stream, _, _) in kinds.items() if stream in TEXT_FIELDS}
+    of_text = rows.select("position", "item_id", "content_index", stream=_looked_up("type", streams))
+    wholes = rows.filter((pl.col("direction") == "server") & pl.col("type").is_in(list(streams)) & ~is_piece)
+    whole_at = {
+        (item_id, index, streams[name]): position
+        for name, item_id, index, payload, position in wholes.select(_WHOLE).iter_rows()
+        if kinds[name][2] in _WHOLE_PHASES and json.text(json.read(payload), TEXT_FIELDS[streams[name]]) is not None
+    }
+    last = pl.DataFrame(
+        [(*place, position) for place, position in whole_at.items()],
+        schema={
+            "item_id": pl.String,
+            "content_index": of_text.schema["content_index"],
+            "stream": pl.String,
+            "last": pl.Int64,
+        },
+        orient="row",
+    )
+    found = of_text.join(last, on=["item_id", "content_index", "stream"], how="left", maintain_order="left")
+    return is_piece & (found["position"] < found["last"]).fill_null(value=False)
+
+
+def _looked_up(column: str, found: dict[str, str]) -> pl.Expr:
+    return pl.col(column).replace_strict(found, default=None, return_dtype=pl.String)
 
 
 def _event(*row: Any) -> tuple[RecordedEvent, float]:

@@ -25,7 +25,10 @@ static int carry(struct lane *lane)
     if (place->next + sizeof(struct record) + place->window > place->room_until)
         return NO_ROOM;
     uint8_t *at = place->ring + place->next, *body = at + sizeof(struct record);
-    ssize_t length = recv(lane->source, body, place->window, 0);
+    ssize_t length;
+    do
+        length = recv(lane->source, body, place->window, 0);
+    while (length < 0 && errno == EINTR);
     if (length <= 0) {
         lane->error = length ? errno : 0;
         return NOTHING;

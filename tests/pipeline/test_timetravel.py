@@ -70,3 +70,37 @@ def test_text_by_the_run_is_text_word_by_word(
         events = catalog.recorded_events(journal.session_id)
         for position in range(len(events)):
             assert conversation_at(catalog, journal.session_id, position) == project(events, position)
+
+
+@pytest.mark.parametrize(
+    "whole", [{"text": "All."}, {}, {"text": None}, {"text": 7}, {"text": "x", "content_index": 1}]
+)
+@pytest.mark.parametrize("late", [{}, {"item_id": None}, {"item_id": "b"}])
+def test_pieces_that_come_as_a_whole_later_are_left_out_and_others_are_not(
+    data_dir: Path,
+    new_journal: Callable[..., Journal],
+    monkeypatch: pytest.MonkeyPatch,
+    whole: dict[str, Any],
+    late: dict[str, Any],
+) -> None:
+    monkeypatch.setattr(timetravel, "_MANY_PIECES", 1)
+    journal = new_journal()
+    where = {"type": "response.output_text.delta", "response_id": "r", "item_id": "a", "content_index": 0}
+    done = {**where, "type": "response.output_text.done"}
+    other = {**where, "item_id": "b"}
+    for message in (
+        *({**where, "delta": text} for text in ("one ", "two ")),
+        *({**other, "delta": text} for text in ("three ", "four ")),
+        *({**where, "delta": text, **late} for text in ("five ", "six ")),
+        {**done, **whole},
+        *({**where, "delta": text} for text in ("late ", "later ")),
+        {**done, "text": "Once more."},
+        *({**other, "delta": text} for text in ("seven ", "eight ")),
+    ):
+        journal.server(message)
+    journal.closed()
+    seal_all(data_dir)
+    with Catalog(data_dir) as catalog:
+        events = catalog.recorded_events(journal.session_id)
+        for position in range(len(events)):
+            assert conversation_at(catalog, journal.session_id, position) == project(events, position)
