@@ -28,7 +28,7 @@ demo: $(READY)  ## record a few simulated conversations and show them: ARGS=--on
 	$(BIN)/recorder demo $(ARGS)
 
 test: $(READY) browser  ## all tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(READY)  ## ruff, mypy, import-linter
 	$(BIN)/ruff check
