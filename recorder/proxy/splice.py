@@ -20,7 +20,7 @@ import termios
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from recorder.proxy.selector import READ, WRITE, SpliceSelector
 from recorder.proxy.sockets import end_sending, reset_on_close, words_for
@@ -72,7 +72,7 @@ SAMPLE_EVERY: Final = 64
 class _Lane:
     """One direction."""
 
-    __slots__ = ("carrier", "ended", "filter", "forward", "held", "kind", "party", "send", "sent_on", "sink", "source")
+    __slots__ = ("ended", "filter", "forward", "held", "kind", "native", "party", "send", "sent_on", "sink", "source")
 
     def __init__(
         self, party: Party, source: socket.socket, sink: socket.socket, kind: int, passing: Filter | None
@@ -86,13 +86,14 @@ class _Lane:
         self.held = b""  # read, tapped, and not yet taken by the sink
         self.ended = False  # nothing more will be read
         self.sent_on = 0  # bytes, but for what the carrier counts
-        self.carrier: Carrier | None = None
+        self.native: Any = None  # the carrier's own count of them, as `native.carried`
         self.forward: Callable[[int], None]  # carries over what there is to read, given the epoll mask
 
     @property
     def carried(self) -> int:
         """Bytes since it began."""
-        return self.sent_on + (self.carrier.carried if self.carrier is not None else 0)
+        count: int = self.sent_on if self.native is None else self.sent_on + self.native.carried
+        return count
 
 
 class Splice:
@@ -208,7 +209,7 @@ class Splice:
             if self._tap is not None and lane.filter is None and plain:
                 carrier = self._tap.carrier(lane.kind, lane.source.fileno(), lane.sink.fileno(), SAMPLE_EVERY)
                 if carrier is not None:
-                    lane.sent_on, lane.carrier = lane.carried, carrier
+                    lane.sent_on, lane.native = lane.carried, carrier.lane
                     lane.forward = self._in_one_step(lane, carrier, lane.forward)
 
     def _in_one_step(self, lane: _Lane, carrier: Carrier, step_by_step: Callable[[int], None]) -> Callable[[int], None]:

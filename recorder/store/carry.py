@@ -101,7 +101,7 @@ class Carrier:
 
     Attributes:
         carry: called with `lane` when there is something to read: one of the outcomes above.
-        lane: what C keeps of it.
+        lane: what C keeps of it, with `carried`, the bytes so far.
         blocked: do not call it while there is anything in it.
     """
 
@@ -112,11 +112,6 @@ class Carrier:
         self.blocked = blocked
         self.carry: Callable[[Any], int] = _carry.lib.carry
         self.lane = lane
-
-    @property
-    def carried(self) -> int:
-        """Bytes so far."""
-        return int(self.lane.carried)
 
     @property
     def took_ns(self) -> int:

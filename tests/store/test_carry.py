@@ -88,7 +88,7 @@ def test_a_message_is_on_record_and_sent_on(lane: Lane) -> None:
     assert lane.records() == [(0, 7, 4, b"hello")]
     with RingReader(lane.writer.path) as reader:
         assert before <= reader.read()[0][0].at_ns <= after
-    assert lane.carrier.carried == 5
+    assert lane.carrier.lane.carried == 5
 
 
 def test_the_header_in_c_is_the_ring_s(native: Any) -> None:
@@ -135,7 +135,7 @@ def test_without_room_nothing_is_read(tmp_path: Path) -> None:
     lane.speaker.send(b"second")
     assert lane.carry() == NO_ROOM
     assert lane.source.recv(100) == b"second"
-    assert lane.carrier.carried == 5
+    assert lane.carrier.lane.carried == 5
     lane.close()
 
 
