@@ -48,6 +48,15 @@ def test_no_session_is_an_error(data_dir: Path, new_journal: Callable[..., Journ
         conversation_at(catalog, "no such", 1)
 
 
+def check_every_position(data_dir: Path, journal: Journal) -> None:
+    journal.closed()
+    seal_all(data_dir)
+    with Catalog(data_dir) as catalog:
+        events = catalog.recorded_events(journal.session_id)
+        for position in range(len(events)):
+            assert conversation_at(catalog, journal.session_id, position) == project(events, position)
+
+
 @pytest.mark.parametrize("strange", [{}, {"delta": 7}, {"delta": None}, {"delta": "x", "content_index": 1}])
 def test_text_by_the_run_is_text_word_by_word(
     data_dir: Path, new_journal: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch, strange: dict[str, Any]
@@ -64,12 +73,7 @@ def test_text_by_the_run_is_text_word_by_word(
         {**where, "delta": "late"},
     ):
         journal.server(message)
-    journal.closed()
-    seal_all(data_dir)
-    with Catalog(data_dir) as catalog:
-        events = catalog.recorded_events(journal.session_id)
-        for position in range(len(events)):
-            assert conversation_at(catalog, journal.session_id, position) == project(events, position)
+    check_every_position(data_dir, journal)
 
 
 @pytest.mark.parametrize(
@@ -98,9 +102,4 @@ def test_pieces_that_come_as_a_whole_later_are_left_out_and_others_are_not(
         *({**other, "delta": text} for text in ("seven ", "eight ")),
     ):
         journal.server(message)
-    journal.closed()
-    seal_all(data_dir)
-    with Catalog(data_dir) as catalog:
-        events = catalog.recorded_events(journal.session_id)
-        for position in range(len(events)):
-            assert conversation_at(catalog, journal.session_id, position) == project(events, position)
+    check_every_position(data_dir, journal)
