@@ -6,18 +6,22 @@ descriptor that the splice is to own. These few functions drive a plain or TLS s
 
 from __future__ import annotations
 
+import array
 import asyncio
 import contextlib
+import fcntl
 import os
 import socket
 import ssl
 import struct
+import termios
 from collections.abc import Callable
 from typing import Final, TypeVar
 
 T = TypeVar("T")
 
 CHUNK = 65536
+_RESET_PATIENCE_SECONDS: Final = 5.0
 _NO_LINGERING: Final = struct.pack("ii", 1, 0)
 WANTS_READ = (BlockingIOError, ssl.SSLWantReadError)
 WANTS_WRITE = (ssl.SSLWantWriteError,)
@@ -158,3 +162,21 @@ def words_for(error: OSError) -> str:
     if error.errno and error.errno > 0:
         return os.strerror(error.errno)
     return (error.strerror or str(error)).partition(" (while attempting")[0]  # what `socket.create_server` adds
+
+
+async def reset_when_sent(sock: socket.socket) -> None:
+    """Close with a reset, but not before what was sent has left: a reset would discard it."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _RESET_PATIENCE_SECONDS
+    unsent = array.array("i", [0])
+    try:
+        while loop.time() < deadline:
+            fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, unsent)
+            if not unsent[0]:
+                break
+            await asyncio.sleep(0.01)
+    except OSError:
+        pass
+    finally:
+        reset_on_close(sock)
+        sock.close()

@@ -7,24 +7,21 @@ reset as a reset.
 
 from __future__ import annotations
 
-import array
 import asyncio
 import errno
-import fcntl
 import logging
 import os
 import select
 import socket
 import ssl
-import termios
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, Literal, Protocol
 
 from recorder.proxy.selector import READ, WRITE, SpliceSelector
-from recorder.proxy.sockets import end_sending, reset_on_close, words_for
-from recorder.proxy.streams import NOT_NOW, Buffer, received_from, sender
+from recorder.proxy.sockets import end_sending, reset_when_sent, words_for
+from recorder.proxy.streams import NOT_NOW, Buffer, Filter, filtered_from, received_from, sender
 from recorder.store.carry import NO_ROOM, SAMPLED, UNSENT, Carrier
 from recorder.store.ring import Receive
 
@@ -50,21 +47,10 @@ class Chunks(Protocol):
         """What does all of it in one step, between the descriptors of two plain sockets; None where nothing can."""
 
 
-class Filter(Protocol):
-    """What decides which bytes of one direction pass."""
-
-    def feed(self, data: bytes) -> bytes:
-        """The next bytes; gives those to tap and forward now. Raises OSError where the direction has to be reset."""
-
-    def end(self) -> bytes:
-        """There are no more; gives what is left to forward."""
-
-
 log = logging.getLogger(__name__)
 
 _ERROR: Final = select.EPOLLERR
 _RESET_AFTER_ALL: Final = ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
-_RESET_PATIENCE_SECONDS: Final = 5.0
 SAMPLE_EVERY: Final = 64
 """Of so many chunks of a direction, one's time is taken."""
 
@@ -296,7 +282,7 @@ class Splice:
 
         if lane.filter is None:
             return untapped
-        filtered = _filtered(untapped, lane.filter)
+        filtered = filtered_from(untapped, lane.filter)
 
         def tapped() -> bytes:
             data = filtered()
@@ -385,41 +371,8 @@ class Splice:
         for sock in (self._up.source, self._up.sink):
             self._selector.unwatch(sock.fileno())
             if sock is reset:
-                self._loop.create_task(_reset_when_sent(sock))
+                self._loop.create_task(reset_when_sent(sock))
             else:
                 sock.close()
         self._loop.call_soon(self._on_end, self)
         self._selector.interrupt()
-
-
-def _filtered(receive: Callable[[], memoryview], passing: Filter) -> Callable[[], bytes]:
-    """A `recv` that gives what passes. Where that is nothing, it is as if nothing had come."""
-
-    def filtered() -> bytes:
-        data = receive()
-        if not data:
-            return passing.end()
-        passed = passing.feed(bytes(data))
-        if not passed:
-            raise BlockingIOError
-        return passed
-
-    return filtered
-
-
-async def _reset_when_sent(sock: socket.socket) -> None:
-    """Close with a reset, but not before what was sent has left: a reset would discard it."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + _RESET_PATIENCE_SECONDS
-    unsent = array.array("i", [0])
-    try:
-        while loop.time() < deadline:
-            fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, unsent)
-            if not unsent[0]:
-                break
-            await asyncio.sleep(0.01)
-    except OSError:
-        pass
-    finally:
-        reset_on_close(sock)
-        sock.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from recorder.store.ring import Receive
 
@@ -14,6 +14,16 @@ Buffer = bytes | memoryview
 NOT_NOW: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _TLS_RECORD: Final = 1 << 14  # RFC 8446 section 5.1; no read gives more
 _TLS_BURST: Final = 1 << 17  # of records that are there together, so much is sent on at once
+
+
+class Filter(Protocol):
+    """What decides which bytes of one direction pass."""
+
+    def feed(self, data: bytes) -> bytes:
+        """The next bytes; gives those to tap and forward now. Raises OSError where the direction has to be reset."""
+
+    def end(self) -> bytes:
+        """There are no more; gives what is left to forward."""
 
 
 def _tls_of(sock: ssl.SSLSocket) -> Any:
@@ -56,3 +66,18 @@ def sender(sink: socket.socket) -> Callable[[Buffer], int]:
     """A socket's `send`; raises as it does."""
     send: Callable[[Buffer], int] = _tls_of(sink).write if isinstance(sink, ssl.SSLSocket) else sink.send
     return send
+
+
+def filtered_from(receive: Callable[[], memoryview], passing: Filter) -> Callable[[], bytes]:
+    """A `recv` that gives what passes. Where that is nothing, it is as if nothing had come."""
+
+    def filtered() -> bytes:
+        data = receive()
+        if not data:
+            return passing.end()
+        passed = passing.feed(bytes(data))
+        if not passed:
+            raise BlockingIOError
+        return passed
+
+    return filtered
