@@ -7,11 +7,13 @@ word by word is taken in by the run, and left out where it comes as a whole late
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import pairwise, repeat
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import polars as pl
+from msgspec import structs
 
 from recorder.projection import payload as json
 from recorder.projection.conversation import Conversation, heeds
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from recorder.pipeline.catalog import Catalog
 
 _APPENDS: Final = ("input_audio_buffer.append", "session.input_audio_buffer.append")
-_WHO: Final = ("direction", "type")
 _COLUMNS: Final = (
     "position", "direction", "monotonic_ns", "type", "event_id", "response_id", "item_id", "call_id",
     "previous_item_id", "output_index", "content_index", "payload", "audio_ms",
@@ -32,6 +33,7 @@ _COLUMNS: Final = (
 """The fields of a `RecordedEvent` in their order, the session and the wall time aside: all that the fold reads."""
 _PLACE: Final = ("direction", "type", "response_id", "item_id", "content_index")
 _WHOLE: Final = ("type", "item_id", "content_index", "payload", "position")
+_WHOSE: Final = ("type", "item_id", "content_index", "position")
 _WHOLE_PHASES: Final = ("done", "completed")
 _APPENDED: Final = "appended_ms"
 _MANY_PIECES: Final = 4000  # of text; fewer are as quickly taken in one by one
@@ -67,8 +69,8 @@ def fold_rows(rows: pl.DataFrame) -> ConversationState:
         rows: of `recorder.store.schema.EVENTS`, all up to a position, in any order.
     """
     is_append = rows.select(pl.col("type").is_in(_APPENDS).fill_null(value=False) & (pl.col("direction") == "client"))
-    appends = rows.filter(is_append.to_series()).select("position", "audio_ms").sort("position")
-    others = rows.filter(~is_append.to_series()).select(_COLUMNS).sort("position")
+    appends = _in_order(rows.select("position", "audio_ms").filter(is_append.to_series()))
+    others = _in_order(rows.select(_COLUMNS).filter(~is_append.to_series()))
     totals = pl.concat([pl.Series([0.0]), appends["audio_ms"].fill_null(0.0).cum_sum()])
     before = totals.gather(appends["position"].search_sorted(others["position"]))
     conversation = Conversation()
@@ -82,66 +84,91 @@ def fold_rows(rows: pl.DataFrame) -> ConversationState:
     return conversation.state()
 
 
+def _in_order(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows if rows["position"].is_sorted() else rows.sort("position")
+
+
 def _heeded(rows: pl.DataFrame) -> Iterator[tuple[RecordedEvent, float]]:
     """The events that matter, and how much audio had been appended by then."""
-    kinds = [kind for kind in rows.select(_WHO).unique().rows() if heeds(*kind)]
-    told = pl.DataFrame(kinds, schema=dict.fromkeys(_WHO, pl.String), orient="row")
-    heeded = rows.join(told, on=_WHO, how="semi", maintain_order="left")
-    blind = pl.col("type").is_in([name for _, name in kinds if canonical(name) in BLIND])
-    heeded = heeded.with_columns(payload=pl.when(~blind).then("payload"))  # what is not read need not be a string
-    pieces = [name for who, name in kinds if who == "server" and _is_piece(name)]
-    is_piece = heeded["type"].is_in(pieces) & (heeded["direction"] == "server")
+    kinds = {who: [name for name in names if heeds(who, name)] for who, names in _kinds(rows).items()}
+    heeded = pl.any_horizontal(False, *(_is_of(who, names) for who, names in kinds.items()))
+    marks = rows.select(heeded=heeded, is_piece=_is_of("server", filter(_is_piece, kinds.get("server", ()))))
+    rows, is_piece = rows.filter(marks["heeded"]), marks["is_piece"].filter(marks["heeded"])
     if is_piece.sum() < _MANY_PIECES:
-        yield from map(_event, *(heeded[name].to_list() for name in heeded.columns))  # quicker than rows
+        yield from _events(rows)
         return
     place = pl.struct(_PLACE)
-    starts = ~is_piece | (place != place.shift(1)).fill_null(value=True)
-    told = heeded.with_columns(run=starts.cum_sum()).filter(starts | ~_is_superseded(heeded, is_piece))
-    columns = [pl.col(name) if name == "payload" else pl.col(name).first() for name in heeded.columns]
-    joined = told.group_by("run", maintain_order=True).agg(columns)
-    for payloads, *row in zip(*(joined[name].to_list() for name in ("payload", *heeded.columns)), strict=True):
-        for payload in _joined(payloads):
-            row[_COLUMNS.index("payload")] = payload
-            yield _event(*row)
+    starts = rows.select(~is_piece | (place != place.shift(1)).fill_null(value=True)).to_series().arg_true()
+    runs = {
+        number: (start, end)
+        for number, (start, end) in enumerate(pairwise([*starts.to_list(), rows.height]))
+        if end - start > 1
+    }
+    for number in _superseded(rows.filter(~is_piece), rows[[start for start, _ in runs.values()]], runs):
+        del runs[number]  # of a run, the first piece begins its item
+    for number, told in enumerate(_events(rows[starts])):
+        if number not in runs:
+            yield told
+            continue
+        start, end = runs[number]
+        for payload in _joined(rows["payload"][start:end].to_list()):
+            yield structs.replace(told[0], payload=payload), told[1]
 
 
-def _is_superseded(rows: pl.DataFrame, is_piece: pl.Series) -> pl.Series:
-    """Which pieces of a text were for nothing, since a later event has it whole. A run's first begins its item."""
-    kinds = {name: canonical(name).rpartition(".") for name in rows["type"].unique().drop_nulls()}
-    streams = {name: stream for name, (stream, _, _) in kinds.items() if stream in TEXT_FIELDS}
-    of_text = rows.select("position", "item_id", "content_index", stream=_looked_up("type", streams))
-    wholes = rows.filter((pl.col("direction") == "server") & pl.col("type").is_in(list(streams)) & ~is_piece)
+def _kinds(rows: pl.DataFrame) -> dict[str, list[str]]:
+    """The wire names that each sender used."""
+    senders = rows["direction"].unique().to_list()
+    return {who: rows["type"].filter(rows["direction"] == who).unique().drop_nulls().to_list() for who in senders}
+
+
+def _is_of(who: str, names: Iterable[str]) -> pl.Expr:
+    return (pl.col("direction") == who) & pl.col("type").is_in(list(names)).fill_null(value=False)
+
+
+def _events(rows: pl.DataFrame) -> Iterator[tuple[RecordedEvent, float]]:
+    """Rows of `_COLUMNS` as events, each with the total of what had been appended."""
+    blind = [name for name in rows["type"].unique().drop_nulls() if canonical(name) in BLIND]
+    read = pl.when(~pl.col("type").is_in(blind)).then("payload")  # what is not read need not become a string
+    shown = rows.with_columns(payload=read).select(_COLUMNS)
+    position, direction, *rest = (column.to_list() for column in shown)
+    events = map(RecordedEvent, repeat(""), position, direction, repeat(None), *rest)
+    return zip(events, rows[_APPENDED].to_list(), strict=True)
+
+
+def _superseded(others: pl.DataFrame, firsts: pl.DataFrame, numbers: Iterable[int]) -> list[int]:
+    """The runs of pieces that were for nothing, since a later event has their text whole.
+
+    Args:
+        others: what is no piece.
+        firsts: the first piece of each run.
+        numbers: the runs.
+    """
+    streams = {name: _stream(name) for name in [*others["type"].unique().drop_nulls(), *firsts["type"].unique()]}
+    wholes = others.filter(_is_of("server", [name for name, stream in streams.items() if stream]))
     whole_at = {
         (item_id, index, streams[name]): position
         for name, item_id, index, payload, position in wholes.select(_WHOLE).iter_rows()
-        if kinds[name][2] in _WHOLE_PHASES and json.text(json.read(payload), TEXT_FIELDS[streams[name]]) is not None
+        if _is_whole(name) and json.text(json.read(payload), TEXT_FIELDS[streams[name]]) is not None
     }
-    last = pl.DataFrame(
-        [(*place, position) for place, position in whole_at.items()],
-        schema={
-            "item_id": pl.String,
-            "content_index": of_text.schema["content_index"],
-            "stream": pl.String,
-            "last": pl.Int64,
-        },
-        orient="row",
-    )
-    found = of_text.join(last, on=["item_id", "content_index", "stream"], how="left", maintain_order="left")
-    return is_piece & (found["position"] < found["last"]).fill_null(value=False)
+    return [
+        number
+        for number, (name, item_id, index, position) in zip(numbers, firsts.select(_WHOSE).iter_rows(), strict=True)
+        if None not in (item_id, index) and position < whole_at.get((item_id, index, streams[name]), -1)
+    ]
 
 
-def _looked_up(column: str, found: dict[str, str]) -> pl.Expr:
-    return pl.col(column).replace_strict(found, default=None, return_dtype=pl.String)
+def _stream(name: str) -> str:
+    """The stream of text that events of this wire name belong to; "" for none."""
+    stream = canonical(name).rpartition(".")[0]
+    return stream if stream in TEXT_FIELDS else ""
 
 
-def _event(*row: Any) -> tuple[RecordedEvent, float]:
-    """A row of `_COLUMNS`, with the total of what had been appended."""
-    return RecordedEvent("", row[0], row[1], None, *row[2:-1]), row[-1]
+def _is_whole(name: str) -> bool:
+    return canonical(name).rpartition(".")[2] in _WHOLE_PHASES
 
 
 def _is_piece(name: str) -> bool:
-    stream, _, phase = canonical(name).rpartition(".")
-    return phase == "delta" and stream in TEXT_FIELDS
+    return bool(_stream(name)) and canonical(name).endswith(".delta")
 
 
 def _joined(payloads: list[str | None]) -> Iterator[str | None]:

@@ -25,6 +25,7 @@ class ItemList:
         self.ordered: list[Item] = []
         self.out_of_band: list[Item] = []
         self._by_id: dict[str, Item] = {}
+        self._unnamed = 0  # of the conversation's, how many have no id
         self._anchored: set[str] = set()
         self._server_orders = False
 
@@ -36,6 +37,8 @@ class ItemList:
         """Put a new item into the conversation: behind `after` (or `root`) where that is known, else last."""
         if item.id:
             self._by_id[item.id] = item
+        else:
+            self._unnamed += 1
         self.ordered.insert(self._place(after), item)
         return item
 
@@ -52,14 +55,19 @@ class ItemList:
         self.ordered[:] = [other for other in self.ordered if other is not item]
         if item.id:
             self._by_id.pop(item.id, None)
+        else:
+            self._unnamed -= 1
 
     def adopt(self, item_id: str, source: json.Object) -> Item | None:
         """Give the server's id to the oldest item that the client sent without one and that looks like `source`."""
+        if not self._unnamed:
+            return None
         wanted = _likeness(source)
         for item in self.ordered:
             if item.id is None and not item.confirmed and wanted == (item.type, item.role, item.call_id):
                 item.id = item_id
                 self._by_id[item_id] = item
+                self._unnamed -= 1
                 return item
         return None
 
