@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel
 
 from api.schemas import JSON_COLUMNS, ROWS, Conversation, Event, Events, Page, Rows
@@ -115,17 +115,18 @@ def _add_events(routes: APIRouter, store: Store) -> None:
 
 
 def _add_conversation(routes: APIRouter, store: Store) -> None:
-    @routes.get("/{reference}/conversation")
+    @routes.get("/{reference}/conversation", response_model=Conversation)
     def conversation(
         reference: Reference,
         at: Annotated[
             int | None, Query(ge=-1, le=LARGEST, description="The position to look at; the end if none.")
         ] = None,
-    ) -> Conversation:
+    ) -> Response:
         """The conversation as it stood right after a position: items, configuration, what was in flight."""
         catalog = store.catalog()
         state = conversation_at(catalog, catalog.resolve(reference), at)
-        return Conversation.model_validate(msgspec.to_builtins(state))
+        # Of that shape as it is, as tests see; to build it once more takes as long as all before.
+        return Response(msgspec.json.encode(state), media_type="application/json")
 
 
 def _add_rows(routes: APIRouter, store: Store, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import secrets
 import signal
@@ -109,7 +110,12 @@ def serve(
         typer.echo(url(sock) + (f"/?token={made}" if made else ""))
         if made:
             output.note("The token was made for this run; --token or RECORDER_TOKEN sets one that stays.")
-        uvicorn.Server(settings).run(sockets=[sock])
+        gc.collect()
+        gc.freeze()  # a collection in the middle of a request would look through all that was imported
+        try:
+            uvicorn.Server(settings).run(sockets=[sock])
+        finally:
+            gc.unfreeze()
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -140,10 +146,14 @@ def bind(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family)
+        sock = socket.create_server((host, port), family=family)
     except OSError as error:
         reason = error.strerror or str(error)
         raise ListenError(f"{host}:{port}", reason.partition(" (while")[0]) from None  # the rest says it once more
+    # Connections inherit it. asyncio, which sets it else, does not take these for TCP; and an answer's body would wait
+    # for 40 ms until its headers are acknowledged.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
 
 
 def url(sock: socket.socket) -> str:

@@ -8,6 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.app import create_app
+from api.schemas import Conversation
 from recorder.analytics.registry import shown_models
 
 SESSIONS = "/api/v1/sessions"
@@ -165,6 +166,15 @@ def test_the_conversation_and_how_it_stood_before(client: TestClient, sample_sto
     assert assistant["truncated"]
     assert end["session"]["instructions"] == "Be brief."
     assert get(client, f"/{sample_store.voice}/conversation", at=2)["items"] == []
+
+
+def test_a_conversation_is_of_the_shape_that_is_told_of_it(client: TestClient, sample_store: Any) -> None:
+    whole = len(get(client, f"/{sample_store.voice}/events", limit=500)["data"])
+    found = [get(client, f"/{sample_store.voice}/conversation", at=at) for at in range(-1, whole)]
+    assert any(one["items"] for one in found)
+    assert any(one["active_responses"] for one in found)
+    for one in found:
+        assert Conversation.model_validate(one, strict=True).model_dump() == one
 
 
 def test_what_each_model_knows_of_a_session(client: TestClient, sample_store: Any) -> None:

@@ -70,6 +70,13 @@ def test_an_address_of_another_machine_is_said_plainly() -> None:
         serve.bind("192.0.2.1", 0)
 
 
+def test_no_part_of_an_answer_waits_for_the_one_before_to_be_acknowledged() -> None:
+    with serve.bind("127.0.0.1", 0) as sock, socket.create_connection(sock.getsockname()):
+        connection, _ = sock.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_serves_until_it_is_stopped_and_says_nothing_more(tmp_path: Path, how: signal.Signals) -> None:
     with served(tmp_path) as (process, url):
