@@ -84,10 +84,13 @@ class Rule(msgspec.Struct, frozen=True):
     def findings(self) -> str:
         """SQL that gives its findings, with all that is to be said of them, and their severity's rank."""
         said = {"rule": self.name, "severity": self.severity, "title": self.title, "advice": self.advice}
-        texts = ", ".join(f"'{text.replace(chr(39), chr(39) * 2)}' AS {name}" for name, text in said.items())
-        columns = (
-            "CAST(session_id AS VARCHAR) AS session_id, CAST(positions AS BIGINT[]) AS positions, "
-            f"CAST(message AS VARCHAR) AS message, {texts}, {SEVERITIES.index(self.severity)} AS rank"
+        literals = {name: f"'{text.replace(chr(39), chr(39) * 2)}'" for name, text in said.items()}
+        texts = ", ".join(f"{literal} AS {name}" for name, literal in literals.items())
+        columns = (  # what a query leaves NULL is left out
+            "coalesce(CAST(session_id AS VARCHAR), error('a finding names no session')) AS session_id, "
+            "coalesce(list_filter(CAST(positions AS BIGINT[]), lambda one: one IS NOT NULL), []) AS positions, "
+            f"coalesce(CAST(message AS VARCHAR), {literals['title']}) AS message, "
+            f"{texts}, {SEVERITIES.index(self.severity)} AS rank"
         )
         # The query is of a file of the owner's, and is looked at before it runs.
         return f"SELECT {columns} FROM ({self.query}\n) AS found"  # noqa: S608

@@ -19,6 +19,7 @@ import re
 import tomllib
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
@@ -239,6 +240,10 @@ def _problem(slo: Slo) -> str | None:
         return f"objective = {slo.objective:g} is no share; say one between 0 and 1, such as 0.95"
     if (slo.at_most is None) == (slo.at_least is None):
         return "say one of at_most and at_least"
+    limits = [("at_most", slo.at_most), ("at_least", slo.at_least), *(("rate", burn.rate) for burn in slo.alerts)]
+    endless = [f"{name} = {limit:g}" for name, limit in limits if limit is not None and not isfinite(limit)]
+    if endless:
+        return f"{endless[0]} is no number to compare with"
     for text in (slo.window, *(window for burn in slo.alerts for window in (burn.long, burn.short))):
         if not _SPAN.fullmatch(text):
             return f"{text!r} is no length of time such as 30m, 6h or 7d"
@@ -260,7 +265,9 @@ def evaluate(slo: Slo, query: Query, now: datetime) -> Report:
     counts = _counts(slo, query, windows, now)
     spans = {text: _span(slo, text, *counts[text]) for text in windows}
     whole = spans[slo.window]
-    good = None if whole.burn_rate is None else 1 - whole.bad / whole.n
+    good = (
+        (whole.n - whole.bad) / whole.n if whole.n else None
+    )  # 1 - bad / n may be less than the objective's own float
     alerting = any(_burns(spans[burn.long], burn.rate) and _burns(spans[burn.short], burn.rate) for burn in slo.alerts)
     return Report(
         name=slo.name,

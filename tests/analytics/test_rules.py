@@ -122,6 +122,20 @@ def test_a_rule_of_ones_own(engine: Engine, tmp_path: Path) -> None:
     assert engine.run_rules([other])["message"].to_list() == ["only 2", "only 5"]
 
 
+def test_what_a_rule_cannot_say_is_left_out(engine: Engine, tmp_path: Path) -> None:
+    fill(engine, {"sessions": [{"session_id": "s"}, {"session_id": "t", "event_count": 2}]})
+    head = GREETING.split("query:", maxsplit=1)[0]
+    query = "SELECT session_id, [event_count, 7] AS positions, 'only ' || event_count AS message FROM sessions"
+    folder = write(tmp_path / "rules", "some.yaml", f"{head}query: {query}\n")
+    write(folder, "none.yaml", f"{head}query: SELECT session_id, NULL AS positions, NULL AS message FROM sessions\n")
+
+    rules = {rule.name: rule for rule in load_rules(folder)}
+
+    found = engine.run_rules([rules["some"]]).select("session_id", "positions", "message").rows()
+    assert sorted(found) == [("s", [7], "It's short"), ("t", [2, 7], "only 2")]
+    assert engine.run_rules([rules["none"]]).select("positions", "message").rows() == [([], "It's short")] * 2
+
+
 def test_it_takes_the_place_of_a_built_in_one(tmp_path: Path) -> None:
     folder = write(tmp_path / "rules", "unknown_event.yaml", GREETING)
     write(folder, "beta_names.yml", "enabled: false\n")
@@ -160,6 +174,7 @@ def test_a_wrong_file_is_named(tmp_path: Path, name: str, text: str, problem: st
         ("SELECT 1", "session_id"),
         ("SELECT session_id FROM nowhere", "nowhere does not exist"),
         ("DROP TABLE events", "not allowed here: queries only read"),
+        ("SELECT NULL AS session_id, [1] AS positions, 'a' AS message", "a finding names no session"),
         ("SELECT * FROM read_csv('/etc/passwd')", "the table function read_csv is not allowed here"),
     ],
 )

@@ -55,6 +55,14 @@ def test_the_share_of_good_ones_against_the_goal(engine: Engine) -> None:
     assert judged(engine, at_most=None, at_least=1).spans[0].bad == 19
 
 
+def test_what_is_just_good_enough_is_met(engine: Engine) -> None:
+    sessions(engine, *({"hours": hours, "error_count": int(hours <= 17)} for hours in range(1, 51)))
+
+    report = judged(engine, objective=0.66)  # 1 - 17/50 is 0.6599999999999999 in floats
+
+    assert (report.state, report.good_ratio) == ("met", 0.66)
+
+
 def test_only_what_lies_in_the_window_counts(engine: Engine) -> None:
     sessions(
         engine,
@@ -161,6 +169,9 @@ def test_a_file(tmp_path: Path) -> None:
         (GOOD.replace("0.95", "1"), "objective = 1 is no share"),
         (GOOD.replace("0.95", "0.0"), "objective = 0 is no share"),
         (GOOD.replace("0.95", "nan"), "objective = nan is no share"),
+        (GOOD.replace("1.5", "nan"), "at_most = nan is no number to compare with"),
+        (GOOD.replace("at_most = 1.5", "at_least = inf"), "at_least = inf is no number to compare with"),
+        (GOOD.replace("14.4", "inf"), "rate = inf is no number to compare with"),
         (GOOD.replace("0.95", '"95 %"'), "Expected `float`, got `str` - at `$.slo[0].objective`"),
         (GOOD.replace("14.4", "0"), "Expected `float` > 0.0 - at `$.slo[0].alerts[0].rate`"),
         (GOOD + "goal = 1", "unknown field `goal`"),
