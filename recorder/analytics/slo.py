@@ -241,16 +241,15 @@ def _problem(slo: Slo) -> str | None:
     if (slo.at_most is None) == (slo.at_least is None):
         return "say one of at_most and at_least"
     limits = [("at_most", slo.at_most), ("at_least", slo.at_least), *(("rate", burn.rate) for burn in slo.alerts)]
-    endless = [f"{name} = {limit:g}" for name, limit in limits if limit is not None and not isfinite(limit)]
-    if endless:
-        return f"{endless[0]} is no number to compare with"
-    for text in (slo.window, *(window for burn in slo.alerts for window in (burn.long, burn.short))):
-        if not _SPAN.fullmatch(text):
-            return f"{text!r} is no length of time such as 30m, 6h or 7d"
+    problems = [
+        f"{name} = {limit:g} is no number to compare with" for name, limit in limits if not isfinite(limit or 0)
+    ]
+    texts = (slo.window, *(window for burn in slo.alerts for window in (burn.long, burn.short)))
+    problems += [f"{text!r} is no length of time such as 30m, 6h or 7d" for text in texts if not _SPAN.fullmatch(text)]
+    names = f"{', '.join(sorted(_COLUMNS))} and label:KEY"
     unknown = [key for key in slo.where if key not in _COLUMNS and not key.startswith(_LABEL)]
-    if unknown:
-        return f"where: {unknown[0]!r} is none of {', '.join(sorted(_COLUMNS))} and label:KEY"
-    return None
+    problems += [f"where: {key!r} is none of {names}" for key in unknown]
+    return problems[0] if problems else None
 
 
 def evaluate(slo: Slo, query: Query, now: datetime) -> Report:
