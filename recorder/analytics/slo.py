@@ -19,6 +19,7 @@ import re
 import tomllib
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from fractions import Fraction
 from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple
@@ -317,7 +318,8 @@ def span(text: str) -> timedelta:
 
 
 def _span(slo: Slo, text: str, n: int, bad: int) -> Span:
-    return Span(text, n, bad, bad / n / (1 - slo.objective) if n else None)
+    # As fractions, for a rate that is just reached: in floats 1 / (1 - 0.95) is less than 20.
+    return Span(text, n, bad, float(Fraction(bad, n) / (1 - Fraction(repr(slo.objective)))) if n else None)
 
 
 def _burns(happened: Span, rate: float) -> bool:

@@ -63,6 +63,15 @@ def test_what_is_just_good_enough_is_met(engine: Engine) -> None:
     assert (report.state, report.good_ratio) == ("met", 0.66)
 
 
+@pytest.mark.parametrize(("objective", "bad", "rate"), [(0.95, 250, 20.0), (0.99, 36, 14.4), (0.9, 175, 7.0)])
+def test_a_rate_that_is_just_reached_fires(engine: Engine, objective: float, bad: int, rate: float) -> None:
+    sessions(engine, *({"hours": 0.5, "error_count": int(number < bad)} for number in range(250)))
+
+    report = judged(engine, objective=objective, alerts=(Burn("1h", "1h", rate),))
+
+    assert (report.spans[0].burn_rate, report.alerting) == (rate, True)
+
+
 def test_only_what_lies_in_the_window_counts(engine: Engine) -> None:
     sessions(
         engine,
