@@ -117,6 +117,7 @@ class Connection:
         assert refusal is not None
         error = {**msgspec.to_builtins(refusal.error), "event_id": None}
         self.truth.errors.append(error)
+        self.truth.error_causes.append(None)
         await self.send(self.lane, "error", error=error)
         self._hung_up = True
         await self.socket.close(refusal.close.code, refusal.close.reason)
@@ -137,7 +138,8 @@ class Connection:
         except EventRefusedError as problem:
             if not event:
                 self.truth.client_events.append(BINARY if isinstance(message, bytes) else UNDECODABLE)
-            await self.outbox.error(self.lane, problem, event.get("event_id"))
+            number = len(self.truth.client_events) - 1
+            await self.outbox.error(self.lane, problem, event.get("event_id"), number=number)
 
     async def _handle(self, event: dict[str, Any]) -> None:
         name = event.get("type")

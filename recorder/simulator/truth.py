@@ -99,7 +99,12 @@ class CloseTruth(Struct, kw_only=True):
 
 
 class Truth(Struct, kw_only=True):
-    """Everything of one connection."""
+    """Everything of one connection.
+
+    Attributes:
+        error_causes: for each of `errors`, the number of the client's message that it answers, from 0; None where it
+            answers none: the server's own attempt to respond to a voice was refused.
+    """
 
     session_id: str
     conversation_id: str
@@ -122,6 +127,7 @@ class Truth(Struct, kw_only=True):
     audio_in_ms: float = 0.0
     audio_out_ms: float = 0.0
     errors: list[dict[str, Any]] = field(default_factory=list)
+    error_causes: list[int | None] = field(default_factory=list)
     close: CloseTruth | None = None
 
     def total(self, name: str) -> int:

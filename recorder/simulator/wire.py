@@ -45,8 +45,15 @@ class Outbox:
             for injected in self._due(str(shaped.get("type"))):
                 await self._write({"event_id": lane.new("event"), **injected})
 
-    async def error(self, lane: Lane, problem: EventRefusedError, cause: Any) -> None:
-        """Send a non-fatal error; `cause` is the `event_id` of the client event, or None."""
+    async def error(self, lane: Lane, problem: EventRefusedError, cause: Any, *, number: int | None = None) -> None:
+        """Send a non-fatal error.
+
+        Args:
+            lane: where its id is from.
+            problem: what is wrong.
+            cause: the `event_id` of the client event, if it has one.
+            number: of the client's message, from 0; None where it answers none.
+        """
         body = {
             "type": "invalid_request_error",
             "code": problem.code,
@@ -55,6 +62,7 @@ class Outbox:
             "event_id": cause,
         }
         self._truth.errors.append(body)
+        self._truth.error_causes.append(number)
         await self.send(lane, "error", error=body)
 
     def check_open(self) -> None:

@@ -169,6 +169,11 @@ TRUNCATED_TWICE_AT_ONCE: Final = _semantic(
     [_ONE_SECOND], [{"text": "yes"}, {"pause": 1500}, {"truncate": 300}, {"truncate": 0}, {"pause": 500}]
 )
 """Two truncates are sent before the first is answered."""
+REFUSED_AMONG_OTHERS: Final = _semantic(
+    [_ONE_SECOND],
+    [{"text": "yes"}, {"pause": 1500}, {"truncate": 0}, {"truncate": 1000}, {"truncate": 0}, {"pause": 500}],
+)
+"""Three truncates are sent before the first is answered, and the second is refused."""
 REFUSED_AFTER_THE_COMMIT: Final = _semantic(
     [{**_ONE_SECOND, "end": "dangling"}, _ONE_SECOND],
     [

@@ -7,26 +7,19 @@ log.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
 import pytest
 from hypothesis import example, given, settings
 
-from recorder.analytics.engine import run_models
-from recorder.protocol.builder import EventBuilder
-from recorder.protocol.envelope import RecordedEvent
-from recorder.simulator.client import ClientLog, Message, play
 from recorder.simulator.script import Script
-from recorder.simulator.server import Simulator
-from recorder.simulator.truth import ResponseTruth, Truth
-from recorder.store.schema import events_table
+from recorder.simulator.truth import ResponseTruth
 from tests.drawing import examples
-from tests.e2e import drawn_scripts, virtual_time
-from tests.e2e.agreement import Rows
+from tests.e2e import drawn_scripts
+from tests.e2e.drawn_call import Call, call, near, seconds
+from tests.e2e.drawn_tables import check_tables
 
 APPEND_MS: Final = 20
 AUDIO: Final = {"response.output_audio.delta", "response.audio.delta"}
@@ -39,55 +32,6 @@ TOKENS: Final = {
     "cached_audio_tokens": ("input_token_details", "cached_tokens_details", "audio_tokens"),
     "output_audio_tokens": ("output_token_details", "audio_tokens"),
 }
-
-
-@dataclass
-class Call:
-    """One call by both sides, and what the models make of it."""
-
-    truth: Truth
-    log: ClientLog
-    tables: dict[str, Rows]
-
-    def said(self, direction: str, *kinds: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Events of these types with their times, in order."""
-        for message in self.log.messages:
-            if message.direction == direction and message.event.get("type") in kinds:
-                yield message.at_ns, message.event
-
-
-async def _talk(script: Script) -> tuple[Truth, ClientLog]:
-    async with Simulator(script, seed=5, ping_interval=None, compression=False) as simulator:
-        log = await play(script, simulator.url)
-        await simulator.idle()
-        return simulator.truths[0], log
-
-
-def _events(truth: Truth, messages: list[Message]) -> list[RecordedEvent]:
-    builder = EventBuilder("drawn", 1_800_000_000_000_000_000, truth.opened_ns)
-    events = [builder.own("recorder.session_opened", '{"source": "proxy"}', truth.opened_ns)]
-    events.append(builder.own("recorder.handshake_completed", '{"status": 101}', truth.opened_ns))
-    for message in messages:
-        data = message.data.encode() if isinstance(message.data, str) else message.data
-        events.append(builder.message(message.direction, data, at_ns=message.at_ns))
-    closed = json.dumps({"closed_by": "client", "close_code": 1000})
-    return [*events, builder.own("recorder.session_closed", closed, truth.closed_ns)]
-
-
-def call(script: Script) -> Call:
-    truth, log = virtual_time.run(lambda: _talk(script))
-    tables = run_models(events_table(_events(truth, log.messages)))
-    return Call(truth, log, {name: table.to_pylist() for name, table in tables.items()})
-
-
-def seconds(start_ns: int | None, end_ns: int | None) -> Any:
-    """What a duration must be; None where one end is missing."""
-    return None if start_ns is None or end_ns is None else pytest.approx((end_ns - start_ns) / 1e9, abs=2e-9)
-
-
-def near(value: float | None) -> Any:
-    """Milliseconds of audio, and of playing: exact but for how floats are added up."""
-    return None if value is None else pytest.approx(value, abs=1e-3)
 
 
 def at(usage: dict[str, Any] | None, path: tuple[str, ...]) -> Any:
@@ -274,6 +218,7 @@ def check(call: Call) -> None:
     check_tools(call)
     check_transcriptions(call)
     check_pacing(call)
+    check_tables(call)
 
 
 @settings(max_examples=examples(6))
@@ -281,6 +226,7 @@ def check(call: Call) -> None:
 @example(script=drawn_scripts.TRUNCATED_TWICE_AT_ONCE)
 @example(script=drawn_scripts.BEFORE_THE_LAST_WAS_PLAYED)
 @example(script=drawn_scripts.ASKED_BEFORE_THE_COMMIT)
+@example(script=drawn_scripts.REFUSED_AMONG_OTHERS)
 @example(script=drawn_scripts.REFUSED_AFTER_THE_COMMIT)
 @given(script=drawn_scripts.scripts())
 def test_the_models_agree_with_the_truth_of_drawn_calls(script: Script) -> None:

@@ -101,13 +101,67 @@ own_attempts AS (
   ASOF LEFT JOIN created ON created.session_id = committed.session_id AND created.position < committed.position
   ASOF LEFT JOIN replies ON replies.session_id = busy.session_id AND replies.position < busy.position
 ),
-told AS (
-  SELECT guessed.session_id, guessed.position AS error_position, kinds.position, kinds.type
+nearest AS (
+  SELECT
+    guessed.session_id, guessed.position AS error_position, guessed.cause_type AS type, kinds.position,
+    kinds.at_ns
   FROM guessed
   LEFT JOIN own_attempts ON own_attempts.session_id = guessed.session_id AND own_attempts.position = guessed.position
   ASOF JOIN (FROM sent UNION ALL FROM audio) AS kinds
     ON kinds.session_id = guessed.session_id AND kinds.type = guessed.cause_type AND kinds.position < guessed.position
   WHERE coalesce(kinds.position > own_attempts.not_before, true)
+),
+-- The server answers in order, and each message once: where several of a kind were under way, those before the last
+-- get the answers before the last, if they are under five seconds older. Truncates are the ones that are sent in a row; those accepted are answered, too.
+asked AS (
+  SELECT kinds.session_id, kinds.type, kinds.position, kinds.at_ns, row_number() OVER kind AS number
+  FROM (FROM sent UNION ALL FROM audio) AS kinds
+  SEMI JOIN nearest ON nearest.session_id = kinds.session_id AND nearest.type = kinds.type
+  WINDOW kind AS (PARTITION BY kinds.session_id, kinds.type ORDER BY kinds.position)
+),
+truncates AS (
+  SELECT wire_events.session_id, wire_events.position, wire_events.item_id, wire_events.type
+  FROM wire_events
+  SEMI JOIN asked ON asked.session_id = wire_events.session_id AND asked.type = wire_events.type
+  WHERE wire_events.direction = 'client' AND wire_events.type = 'conversation.item.truncate'
+),
+answers AS (
+  SELECT session_id, error_position AS answer_position, type, position, true AS is_error FROM nearest
+  UNION ALL
+  SELECT done.session_id, done.position, truncates.type, truncates.position, false
+  FROM wire_events AS done
+  ASOF JOIN truncates
+    ON truncates.session_id = done.session_id AND truncates.item_id = done.item_id
+    AND truncates.position < done.position
+  WHERE done.direction = 'server' AND done.type = 'conversation.item.truncated'
+),
+counted AS (
+  SELECT answers.*, asked.number, row_number() OVER kind AS answer_number
+  FROM answers
+  JOIN asked
+    ON asked.session_id = answers.session_id AND asked.type = answers.type AND asked.position = answers.position
+  WINDOW kind AS (PARTITION BY answers.session_id, answers.type ORDER BY answers.answer_position)
+),
+in_turn AS (
+  SELECT
+    *,
+    answer_number + min(number - answer_number) OVER (
+      PARTITION BY session_id, type ORDER BY answer_number ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING
+    ) AS turn
+  FROM counted
+),
+told AS (
+  SELECT
+    nearest.session_id, nearest.error_position,
+    CASE WHEN coalesce(nearest.at_ns - asked.at_ns <= 5e9, true) THEN asked.position ELSE nearest.position END
+      AS position,
+    nearest.type
+  FROM in_turn
+  JOIN nearest ON nearest.session_id = in_turn.session_id AND nearest.error_position = in_turn.answer_position
+  JOIN asked
+    ON asked.session_id = in_turn.session_id AND asked.type = in_turn.type
+    AND asked.number = greatest(in_turn.turn, 1)
+  WHERE in_turn.is_error
 ),
 likely AS (
   SELECT guessed.session_id, guessed.position AS error_position, sent.position, sent.type
