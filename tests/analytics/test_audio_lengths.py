@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -31,7 +31,7 @@ def created(response: str, **more: Any) -> dict[str, Any]:
 def test_lengths_go_by_the_format_in_force() -> None:
     append = {"type": "input_audio_buffer.append", "audio": AUDIO}
     asked = {"type": "session.update", "session": {"audio": {"input": {"format": {"type": "audio/pcmu"}}}}}
-    messages = [
+    messages: list[tuple[Literal["client", "server"], dict[str, Any]]] = [
         ("server", {"type": "session.created", "session": {"id": "s", "model": "m"}}),
         ("client", append),  # nothing was said of formats: PCM at 24 kHz, 100 ms
         ("client", asked),

@@ -80,8 +80,9 @@ class Book:
         ]
 
     def held(self, commit: Wire) -> list[tuple[Wire, float, float]]:
-        """The appends since the commit before."""
-        since = max((one.position for one in self.of(commit.kind) if one.position < commit.position), default=-1)
+        """The appends since the buffer was emptied last."""
+        emptied = self.of("input_audio_buffer.committed", "input_audio_buffer.cleared")
+        since = max((one.position for one in emptied if one.position < commit.position), default=-1)
         return [append for append in self.appends if since < append[0].position < commit.position]
 
     def length(self, text: str) -> float:

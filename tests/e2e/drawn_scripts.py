@@ -25,8 +25,9 @@ def _turn() -> st.SearchStrategy[dict[str, Any]]:
     )
     # Whole milliseconds, so that the samples are as long as was planned.
     lengths = st.sampled_from([0.3, 0.73, 1.0, 2.5, 4.0])
+    heard = st.sampled_from(["completed"] * 4 + ["failed"])
     spoken = st.fixed_dictionaries(
-        {"say": _says, "user": _says, "audio_seconds": lengths, "end": ends, "pacing": pacing}
+        {"say": _says, "user": _says, "transcription": heard, "audio_seconds": lengths, "end": ends, "pacing": pacing}
     )
     written = st.fixed_dictionaries({"say": _says, "modality": st.just("text"), "end": ends})
     calls = st.lists(
@@ -72,7 +73,8 @@ def _pushed_steps() -> st.SearchStrategy[list[dict[str, Any]]]:
             {"pause": drawn[1]},
         ]
     )
-    return st.lists(st.one_of(talk, talk, *_common()), min_size=2, max_size=6).map(
+    unsaid = st.just([{"speak": 0.4}, {"send": {"type": "input_audio_buffer.clear"}}, {"pause": 300}])
+    return st.lists(st.one_of(talk, talk, unsaid, *_common()), min_size=2, max_size=6).map(
         lambda steps: [step for group in steps for step in group]
     )
 

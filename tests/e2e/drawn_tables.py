@@ -182,26 +182,30 @@ def errors(book: Book) -> Iterator[dict[str, Any]]:
 def transcriptions(book: Book) -> Iterator[dict[str, Any]]:
     name = "conversation.item.input_audio_transcription"
     told: dict[str, list[Wire]] = {}
-    for wire in book.of(f"{name}.delta", f"{name}.completed"):
+    for wire in book.of(f"{name}.delta", f"{name}.completed", f"{name}.failed"):
         told.setdefault(wire.event["item_id"], []).append(wire)
     for number, (item_id, wires) in enumerate(told.items(), 1):
         committed = book.first("input_audio_buffer.committed", item_id=item_id)
         first, done = book.first(f"{name}.delta", item_id=item_id), book.first(f"{name}.completed", item_id=item_id)
+        failed = book.first(f"{name}.failed", item_id=item_id)
         tokens = {} if done is None else done.event["usage"]
+        error = failed.event["error"] if failed else {}
         yield {
             "transcription_no": number,
             "item_id": item_id,
             "content_index": 0,
             "model": book.transcriber,
-            "status": "dangling" if done is None else "completed",
-            "transcript": done.event["transcript"] if done else "".join(one.event["delta"] for one in wires),
+            "status": "completed" if done else "failed" if failed else "dangling",
+            "transcript": done.event["transcript"]
+            if done
+            else "".join(one.event.get("delta", "") for one in wires) or None,
             "committed_position": place(committed),
             "committed_at_ns": at(committed),
             "position": wires[0].position,
             "first_delta_position": place(first),
             "first_delta_at_ns": at(first),
-            "end_position": place(done),
-            "end_at_ns": at(done),
+            "end_position": place(done or failed),
+            "end_at_ns": at(done or failed),
             "first_delta_seconds": took(committed, first),
             "transcription_seconds": took(committed, done),
             "delta_count": sum(wire.kind.endswith("delta") for wire in wires),
@@ -209,9 +213,9 @@ def transcriptions(book: Book) -> Iterator[dict[str, Any]]:
             "segment_count": 0,
             "speaker_count": 0,
             "segments": None,
-            "error_type": None,
-            "error_code": None,
-            "error_message": None,
+            "error_type": error.get("type"),
+            "error_code": error.get("code"),
+            "error_message": error.get("message"),
             "input_tokens": tokens.get("input_tokens"),
             "output_tokens": tokens.get("output_tokens"),
             "audio_seconds": tokens.get("seconds"),
