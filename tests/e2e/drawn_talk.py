@@ -174,7 +174,7 @@ def turns(book: Book, speech: Rows) -> list[dict[str, Any]]:
             if wire.position != row["truncated_position"]
         }
         about = [wire for wire in book.about(item_id) if wire.position not in refused(book) | spent]
-        about = [wire for wire in about if wire.kind != "conversation.item.truncate"]
+        about = [wire for wire in about if not wire.kind.endswith((".truncate", "transcription.failed"))]
         about += [asked[item_id]] if item_id in asked else []
         deltas = [wire for wire in about if wire.kind.endswith(".delta")]
         audio = [wire for wire in deltas if wire.kind == "response.output_audio.delta"]
