@@ -8,11 +8,11 @@ from pathlib import Path
 import msgspec
 
 from recorder.errors import SessionNotFoundError
+from recorder.pipeline.adopt import sweep_all
 from recorder.pipeline.catalog import Catalog
 from recorder.pipeline.labels import label_condition
 from recorder.pipeline.recover import clear_spools
 from recorder.pipeline.remove import remove, stored_sessions
-from recorder.pipeline.replace import sweep
 from recorder.store import audit, layout
 
 
@@ -42,7 +42,7 @@ def find(data_dir: Path, references: Sequence[str], labels: Sequence[str] = ()) 
         UsageError: a label is not of that form.
     """
     with layout.rewriting(data_dir):
-        sweep(data_dir)  # what a removal that was broken off has left
+        sweep_all(data_dir)  # what a removal that was broken off has left
     there = stored_sessions(data_dir)
     with Catalog(data_dir) as catalog:
         found = {each if each in there else catalog.resolve(each) for each in map(str.strip, references)}
@@ -73,12 +73,13 @@ def erase(data_dir: Path, session_ids: Collection[str], *, reason: str = "") -> 
     """
     clear_spools(data_dir)
     with layout.rewriting(data_dir):
+        sweep_all(data_dir)
         there = stored_sessions(data_dir)
         for session_id in session_ids:
             if session_id not in there:
                 raise SessionNotFoundError(session_id)
         events = remove(data_dir, session_ids)
-        entry = audit.Entry("erase", len(session_ids), events, reason=reason)
+        entry = audit.Entry(audit.ERASE, len(session_ids), events, reason=reason)
         entry.session_digests = audit.digests(session_ids)
         audit.append(data_dir, entry)
     return EraseReport(sorted(session_ids), events)

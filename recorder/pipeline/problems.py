@@ -12,6 +12,7 @@ from recorder.store import layout
 
 Kind = Literal[
     "manifest_damaged",
+    "manifest_missing",
     "file_missing",
     "file_damaged",
     "session_doubled",
@@ -32,6 +33,7 @@ Kind = Literal[
 
 ADVICE: Final[dict[Kind, str]] = {
     "manifest_damaged": "`recorder repair` writes it anew from its data files.",
+    "manifest_missing": "`recorder repair` writes one anew. Until then nothing removes the file.",
     "file_missing": "`recorder repair` makes derived files anew; of others, it sets the session aside.",
     "file_damaged": "`recorder repair` makes derived files anew; of others, it sets the session aside.",
     "session_doubled": "`recorder repair` keeps one of the two.",

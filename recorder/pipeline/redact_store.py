@@ -16,6 +16,7 @@ import msgspec
 from recorder.analytics.engine import run_models
 from recorder.errors import SessionNotFoundError, SessionRunningError, StoreError
 from recorder.pipeline import audio_timeline
+from recorder.pipeline.adopt import sweep_all
 from recorder.pipeline.recover import clear_spools
 from recorder.pipeline.remove import stored_sessions
 from recorder.pipeline.replace import Change, changed, commit, listed, sweep
@@ -91,7 +92,7 @@ def redact(
     reports = []
     clear_spools(data_dir)
     with layout.rewriting(data_dir):
-        sweep(data_dir)  # what a removal that was broken off has left
+        sweep_all(data_dir)  # what a removal that was broken off has left
         for session_id in dict.fromkeys(session_ids):
             _check(data_dir, session_id)
         for session_id in dict.fromkeys(session_ids):

@@ -24,11 +24,13 @@ from recorder.errors import (
     ObjectGoneError,
     StoreError,
 )
+from recorder.pipeline.leftovers import Elsewhere, is_compacted, whose
 from recorder.pipeline.problems import Kind, Problem, kind_of, named_after
-from recorder.pipeline.prune import AUDIO_REMOVED
+from recorder.pipeline.replace import AUDIO_REMOVED
 from recorder.pipeline.verify_unsealed import journal_problems, spool_problems
-from recorder.store import audit, beside, copies, layout, manifests, segments
-from recorder.store.manifests import Manifest
+from recorder.store import audit, beside, copies, layout, lease, manifests, segments
+from recorder.store.journal_files import list_journals
+from recorder.store.manifests import Manifest, ManifestCache
 from recorder.store.workspace import remote_of
 
 Progress = Callable[[int, int], None]
@@ -235,16 +237,36 @@ def _same(data_dir: Path, manifest: Manifest, name: str, session_id: str, wanted
 
 def _orphans(data_dir: Path) -> Iterator[Problem]:
     here = find_orphans(data_dir)
+    lost = dict(_lost(data_dir, here))
     for path in here:
-        yield Problem("orphan", _relative(data_dir, path), named_after(path), "no manifest names it")
+        kind: Kind = "manifest_missing" if path in lost else "orphan"
+        said = "no manifest names it" + (", and no other holds what is in it" if path in lost else "")
+        yield Problem(kind, _relative(data_dir, path), lost.get(path, named_after(path)), said)
     remote = remote_of(data_dir)
+    rewriting = remote is not None and remote.bucket.exists(lease.NAME)
     for file in () if remote is None else copies.unnamed(remote):
         path = data_dir / file.name
-        settled = copies.is_settled(file)
-        if path in here or (path.name.startswith(layout.COMPACT) and not settled):  # some machine is about to name it
+        compacted, settled = is_compacted(path), copies.is_settled(file)
+        if path in here or (compacted and rewriting and not settled):  # some machine is about to name it
             continue
-        said = "no manifest in the bucket names it" + ("" if settled else "; its upload may be under way")
+        said = "no manifest in the bucket names it" + ("" if compacted or settled else "; its upload may be under way")
         yield Problem("orphan", file.name, named_after(path), said)
+
+
+def _lost(data_dir: Path, orphans: Iterable[Path]) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """Data files that hold sessions which are nowhere else, and these."""
+    cache = ManifestCache(data_dir)
+    try:
+        cache.refresh()
+    except StoreError:  # said above: who knows what it names
+        return
+    elsewhere = Elsewhere(data_dir, cache)
+    to_come = {journal.session_id for journal in list_journals(data_dir)}
+    for path in orphans:
+        with contextlib.suppress(StoreError, EncryptionKeyError, OSError):
+            alone = sorted(each for each in whose(path) if each not in to_come and not elsewhere.has(each))
+            if alone:
+                yield path, tuple(alone[:_MOST_NAMED])
 
 
 def find_orphans(data_dir: Path, *, rewriting: bool = False) -> list[Path]:

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from recorder.errors import CacheTooSmallError, DamagedManifestError, DamagedObjectError, ObjectGoneError, StoreError
@@ -148,10 +148,17 @@ class Mirror:
         return True
 
     def _forget(self, names: set[str]) -> None:
-        """Drop manifests that are gone from the bucket, and the data files that only they name."""
+        """Drop manifests that are gone from the bucket, and the data files that only they name.
+
+        Likewise rewritten ones that only this machine has and that were to replace them: what others have done with
+        those since, erased sessions, say, counts.
+        """
         if not names:
             return
-        gone = []
+        stems = {PurePath(name).stem for name in names}
+        gone = [each for each in self.pending() if each.name.startswith(layout.COMPACT) and stems & {*each.replaces}]
+        names = names | {layout.manifest_path(each.date, each.name) for each in gone}
+        self._is_linked = self._is_linked and not gone  # what they were to replace counts again
         for name in names:
             with contextlib.suppress(FileNotFoundError, DamagedManifestError):
                 gone.append(manifests.read(self.known / name))
