@@ -17,7 +17,7 @@ import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path, PurePath
@@ -191,7 +191,7 @@ def _described(data_dir: Path, path: Path) -> SegmentFile | None:
 
 
 def _recovered(
-    data_dir: Path, date: str, files: Sequence[SegmentFile], present: Iterable[str], erased: Container[str]
+    data_dir: Path, date: str, files: Sequence[SegmentFile], present: Iterable[str], elsewhere: Elsewhere
 ) -> Manifest | None:
     """A manifest of the whole sessions among the files, with derived rows of now, in the place of their own ones."""
     held = {file.path: Counter(_session_ids(data_dir, file)) for file in files if file.data_set in DATA}
@@ -202,7 +202,7 @@ def _recovered(
     sessions = {each: _facts(data_dir, kept, each, events) for each, events in sorted(found.items())}
     name = replace.new_name("recovered", date, sorted(file.sha256 for file in kept))
     bare = Manifest(FORMAT_VERSION, name, date, __version__, sessions, kept)
-    told = {each: _if_whole(data_dir, bare, each) for each in sessions if each not in erased}
+    told = {each: _if_whole(data_dir, bare, each) for each in sessions if not elsewhere.erased(each)}
     whole = {each: facts for each, facts in told.items() if facts is not None}
     if not whole:
         return None

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from recorder.errors import SessionNotFoundError
+from recorder.pipeline import aside
 from recorder.pipeline.adopt import sweep_all
 from recorder.pipeline.catalog import Catalog
 from recorder.pipeline.labels import label_condition
@@ -22,10 +23,16 @@ class EraseReport(msgspec.Struct):
     Attributes:
         sessions: ids of the sessions that are gone.
         events: how many sealed events they had.
+        bundles: files of `recorder bundle` in the data directory that had one of them, and have not any more.
+        strangers: files in the data directory that name one of them, are none of the recorder's, and stay.
+        unread: files in quarantine that stay since nothing tells whose they are.
     """
 
     sessions: list[str]
     events: int
+    bundles: list[str] = []
+    strangers: list[str] = []
+    unread: list[str] = []
 
 
 def find(data_dir: Path, references: Sequence[str], labels: Sequence[str] = ()) -> list[str]:
@@ -82,4 +89,6 @@ def erase(data_dir: Path, session_ids: Collection[str], *, reason: str = "") -> 
         entry = audit.Entry(audit.ERASE, len(session_ids), events, reason=reason)
         entry.session_digests = audit.digests(session_ids)
         audit.append(data_dir, entry)
-    return EraseReport(sorted(session_ids), events)
+    bundles, strangers = aside.out_of_bundles(data_dir, session_ids)
+    unread = [path.relative_to(data_dir).as_posix() for path in aside.quarantined(data_dir).unread]
+    return EraseReport(sorted(session_ids), events, bundles, strangers, unread)

@@ -46,9 +46,9 @@ class Elsewhere:
     def has(self, session_id: str) -> bool:
         """Whether a session was erased, or a manifest that counts names it and its files are there."""
         manifest = self._sessions.get(session_id)
-        return session_id in self if manifest is None else self._is_whole(manifest)
+        return self.erased(session_id) if manifest is None else self._is_whole(manifest)
 
-    def __contains__(self, session_id: str) -> bool:
+    def erased(self, session_id: str) -> bool:
         """Whether a session was erased."""
         return hashlib.sha256(session_id.encode()).hexdigest() in self._erased
 
