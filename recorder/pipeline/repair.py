@@ -23,7 +23,7 @@ from recorder.pipeline.adopt import DATA, adopt, set_aside
 from recorder.pipeline.problems import Problem
 from recorder.pipeline.rebuild import with_new_rows
 from recorder.pipeline.verify import damaged_files, session_problem, verify
-from recorder.store import copies, layout, manifests, segments
+from recorder.store import beside, copies, layout, manifests, segments
 from recorder.store.manifests import Manifest
 from recorder.store.segments import SegmentFile
 from recorder.store.workspace import remote_of
@@ -66,7 +66,7 @@ def repair(data_dir: Path) -> RepairReport:
     remote = remote_of(data_dir)
     with layout.rewriting(data_dir, mending=True):
         if remote is not None:
-            report.restored = copies.put_right(remote)
+            report.restored = copies.put_right(remote) + beside.put_right(remote)
         _set_damaged_manifests_aside(data_dir, report)
         adopted = adopt(data_dir)
         report.recovered, report.removed = sorted(adopted.sessions), adopted.removed

@@ -64,6 +64,9 @@ def verify(data_dir: Path, *, quick: bool = False, progress: Progress | None = N
             remote.pull()
         with contextlib.suppress(EncryptionKeyError):  # what others set aside cannot be had then
             beside.pull(remote)
+            for each in beside.damaged(remote):
+                kind: Kind = "audit_damaged" if each.is_audit else "quarantine_damaged"
+                yield Problem(kind, each.name, named_after(Path(each.name)), each.problem)
         for name in copies.changed_manifests(remote):
             yield Problem("manifest_damaged", name, named_after(Path(name)), "in the bucket it is not what was written")
     places: list[_Place] = []
@@ -239,9 +242,9 @@ def _orphans(data_dir: Path) -> Iterator[Problem]:
     here = find_orphans(data_dir)
     lost = dict(_lost(data_dir, here))
     for path in here:
-        kind: Kind = "manifest_missing" if path in lost else "orphan"
+        what: Kind = "manifest_missing" if path in lost else "orphan"
         said = "no manifest names it" + (", and no other holds what is in it" if path in lost else "")
-        yield Problem(kind, _relative(data_dir, path), lost.get(path, named_after(path)), said)
+        yield Problem(what, _relative(data_dir, path), lost.get(path, named_after(path)), said)
     remote = remote_of(data_dir)
     rewriting = remote is not None and remote.bucket.exists(lease.NAME)
     for file in () if remote is None else copies.unnamed(remote):
