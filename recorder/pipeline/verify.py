@@ -8,7 +8,8 @@ Nothing is changed. What is found names the file and the sessions concerned; `re
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -31,6 +32,7 @@ from recorder.pipeline.verify_unsealed import journal_problems, spool_problems
 from recorder.store import audit, beside, copies, layout, lease, manifests, segments
 from recorder.store.journal_files import list_journals
 from recorder.store.manifests import Manifest, ManifestCache
+from recorder.store.remote import Mirror
 from recorder.store.workspace import remote_of
 
 Progress = Callable[[int, int], None]
@@ -246,14 +248,30 @@ def _orphans(data_dir: Path) -> Iterator[Problem]:
         said = "no manifest names it" + (", and no other holds what is in it" if path in lost else "")
         yield Problem(what, _relative(data_dir, path), lost.get(path, named_after(path)), said)
     remote = remote_of(data_dir)
-    rewriting = remote is not None and remote.bucket.exists(lease.NAME)
-    for file in () if remote is None else copies.unnamed(remote):
-        path = data_dir / file.name
+    if remote is not None:
+        yield from _unnamed_in_bucket(remote, set(here))
+
+
+def _unnamed_in_bucket(remote: Mirror, here: Collection[Path]) -> Iterator[Problem]:
+    rewriting = remote.bucket.exists(lease.NAME)
+    for file in copies.unnamed(remote):
+        path = remote.data_dir / file.name
         compacted, settled = is_compacted(path), copies.is_settled(file)
         if path in here or (compacted and rewriting and not settled):  # some machine is about to name it
             continue
-        said = "no manifest in the bucket names it" + ("" if compacted or settled else "; its upload may be under way")
-        yield Problem("orphan", file.name, named_after(path), said)
+        if not compacted and not settled:
+            said = "no manifest in the bucket names it; its upload may be under way"
+            yield Problem("orphan", file.name, named_after(path), said)
+            continue
+        with tempfile.TemporaryDirectory(dir=remote.temporary) as room:
+            copy = Path(room, file.name)
+            copy.parent.mkdir(parents=True)
+            with contextlib.suppress(ObjectGoneError), copy.open("wb") as target:
+                remote.bucket.fetch(file.name, target)
+            lost = dict(_lost(remote.data_dir, [copy]))
+        said = "no manifest in the bucket names it" + (", and no other holds what is in it" if lost else "")
+        kind: Kind = "manifest_missing" if lost else "orphan"
+        yield Problem(kind, file.name, lost.get(copy, named_after(path)), said)
 
 
 def _lost(data_dir: Path, orphans: Iterable[Path]) -> Iterator[tuple[Path, tuple[str, ...]]]:

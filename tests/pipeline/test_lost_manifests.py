@@ -167,7 +167,8 @@ def test_in_a_bucket(opened: Open, tmp_path: Path) -> None:
     objects = names(here, "segments/")
 
     for machine in (here, there):
-        assert {(each.kind, each.file) for each in verify(machine)} == {("orphan", name) for name in objects}
+        told = {(each.kind, each.file, each.sessions) for each in verify(machine)}
+        assert told == {("manifest_missing", name, (one, two, three)) for name in objects}
         compact(machine, grace_seconds=0)
         assert names(here, "segments/") == objects
     assert prune(there, older_than=timedelta(days=36_500)).sessions == []

@@ -128,7 +128,7 @@ def test_a_session_whose_manifest_is_gone_comes_back_once_no_upload_can_bring_it
         assert names(here, "segments/") == objects
         monkeypatch.setattr(copies, "UPLOAD_SECONDS", -60.0)
     assert sorted((problem.kind, problem.file) for problem in verify(there)) == [
-        ("orphan", name) for name in sorted(lost)
+        ("manifest_missing", name) for name in sorted(lost)
     ]
 
     report = repair(there)
