@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from recorder.errors import SessionNotFoundError
+from recorder.errors import SessionNotFoundError, SessionRunningError
 from recorder.pipeline import aside
 from recorder.pipeline.adopt import sweep_all
 from recorder.pipeline.catalog import Catalog
@@ -85,10 +85,13 @@ def erase(data_dir: Path, session_ids: Collection[str], *, reason: str = "") -> 
         for session_id in session_ids:
             if session_id not in there:
                 raise SessionNotFoundError(session_id)
+            if there[session_id].is_running:
+                raise SessionRunningError(session_id)
+        # First: as long as the store has them, whoever is killed can be told to do it again.
+        bundles, strangers = aside.out_of_bundles(data_dir, session_ids)
         events = remove(data_dir, session_ids)
         entry = audit.Entry(audit.ERASE, len(session_ids), events, reason=reason)
         entry.session_digests = audit.digests(session_ids)
         audit.append(data_dir, entry)
-    bundles, strangers = aside.out_of_bundles(data_dir, session_ids)
     unread = [path.relative_to(data_dir).as_posix() for path in aside.quarantined(data_dir).unread]
     return EraseReport(sorted(session_ids), events, bundles, strangers, unread)

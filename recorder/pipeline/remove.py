@@ -95,15 +95,15 @@ def remove(data_dir: Path, session_ids: Collection[str]) -> int:
             raise SessionRunningError(running[0])
         events = sum(each.events for each in stored.values())
         unlink(path for each in stored.values() for path in (*(one.path for one in each.journals), *each.others))
+    remote = remote_of(data_dir)
+    if remote is not None:
+        remote.bucket.delete(each.name for each in copies.unnamed(remote) if ids & {*named_after(Path(each.name))})
     cache = listed(data_dir)
     commit(data_dir, list(_without(data_dir, cache, ids)))
     sweep(data_dir)
     with layout.locked(data_dir):
         # A crash while they were sealed may have left files that no manifest ever named.
         unlink(path for path in data_dir.glob("segments/*/*/*.parquet") if path.name.partition(".")[0] in ids)
-    remote = remote_of(data_dir)
-    if remote is not None:
-        remote.bucket.delete(each.name for each in copies.unnamed(remote) if ids & {*named_after(Path(each.name))})
     return events
 
 

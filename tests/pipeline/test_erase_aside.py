@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from recorder.errors import StoreError
+from recorder.errors import SessionRunningError, StoreError
+from recorder.pipeline import erase as erasing
 from recorder.pipeline.bundle import write_bundle
 from recorder.pipeline.catalog import Catalog
 from recorder.pipeline.compact import compact
@@ -17,11 +18,12 @@ from recorder.pipeline.imports import import_files
 from recorder.pipeline.redact_store import redact
 from recorder.pipeline.repair import repair
 from recorder.pipeline.replace import listed
-from recorder.store import layout
+from recorder.store import keys, layout
 from tests.pipeline.buckets import Open
+from tests.pipeline.conftest import Journal
 from tests.pipeline.machines import everywhere, in_bucket, messages, mirror, names, sealed
 from tests.pipeline.scan import found
-from tests.pipeline.test_erase import words
+from tests.pipeline.test_erase import talk, words
 
 
 def write(data_dir: Path, ids: list[str], path: Path) -> Path:
@@ -64,6 +66,29 @@ def test_a_bundle_in_the_data_directory_loses_the_session(data_dir: Path, tmp_pa
     )
 
 
+def test_killed_in_the_middle_it_can_be_told_again(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as it is in a bundle, the store has it, and whoever is asked to erase it finds it."""
+    one, two = sealed(data_dir, 1, 2)
+    bundle = write(data_dir, [one, two], data_dir / "calls.zip")
+    running = talk(Journal(data_dir, 3), 3).session_id
+    with pytest.raises(SessionRunningError):
+        erase(data_dir, [two, running])
+    assert two.encode() in bundle.read_bytes()
+
+    def killed(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(erasing, "remove", killed)
+    with pytest.raises(KeyboardInterrupt):
+        erase(data_dir, [two])
+    monkeypatch.undo()
+
+    assert two.encode() not in bundle.read_bytes()
+    assert two in listed(data_dir).sessions
+    erase(data_dir, [two])
+    assert not found(words(two, 2), data_dir)
+
+
 def test_of_what_else_names_it_is_told(data_dir: Path) -> None:
     one, two = sealed(data_dir, 1, 2)
     notes, picture = data_dir / "notes" / "a.txt", data_dir / "picture.zip"
@@ -78,9 +103,15 @@ def test_of_what_else_names_it_is_told(data_dir: Path) -> None:
     assert notes.exists()
 
 
+@pytest.mark.parametrize("encrypted", [False, True])
 @pytest.mark.parametrize("damaged", [False, True])
-def test_what_was_set_aside_without_a_manifest_goes(data_dir: Path, *, damaged: bool) -> None:
+def test_what_was_set_aside_without_a_manifest_goes(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, damaged: bool, encrypted: bool
+) -> None:
     """Only a look into it tells whose it is; where that is not possible, it is told of."""
+    if encrypted:
+        (tmp_path / "store.key").write_text("ab" * 32)
+        monkeypatch.setenv(keys.KEY_FILE, str(tmp_path / "store.key"))
     _, two, _ = sealed(data_dir, 1, 2, 3)
     compact(data_dir, grace_seconds=0)
     for path in data_dir.glob("manifests/*/*.json"):
