@@ -82,5 +82,8 @@ def compact(
         output.note("nothing to compact")
     if report.removed_files:
         output.note(f"{report.removed_files:,} replaced files removed, {report.removed_bytes:,} bytes")
+    if report.unnamed:
+        kept = f"{len(report.unnamed):,} data files are kept that no manifest names"
+        output.note(f"{kept}: `recorder repair` names again what is nowhere else")
     if report.days and not dry_run and grace:
         output.note(f"what was replaced goes with the next compaction, after {grace:g} s")

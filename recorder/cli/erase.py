@@ -51,7 +51,8 @@ def erase(
 ) -> None:
     """Erase whole sessions: from journals, data files, compacted ones too, derived tables and quarantine.
 
-    Files are rewritten without them, and the old ones removed at once. A session that still runs is refused.
+    Files are rewritten without them, and the old ones removed at once; so are bundles in the data directory. A session
+    that still runs is refused.
     Backups and copies elsewhere are not reached: docs/retention.md. DATA/audit.jsonl says that it was done.
     """
     from recorder.pipeline.erase import erase as erase_sessions
@@ -71,6 +72,12 @@ def erase(
     for session_id in ids:
         output.print_line(session_id)
     output.note(f"{len(ids):,} sessions erased, {report.events:,} events" if report else "no session has such labels")
+    for path in report.bundles if report else ():
+        output.note(f"taken out of the bundle {output.printable(path)}")
+    for path in report.strangers if report else ():
+        output.note(f"{output.printable(path)} names one of them, and stays: it is no file of the recorder's")
+    for path in report.unread if report else ():
+        output.note(f"{output.printable(path)} stays: it cannot be read, and may hold something of any session")
 
 
 def _confirm(ids: list[str]) -> None:

@@ -92,6 +92,8 @@ def redact(
         ],
         right=frozenset({1, 2, 3}),
     )
+    for path in dict.fromkeys(path for each in reports for path in each.unquarantined):
+        output.note(f"removed: {output.printable(path)}")
 
 
 def _pattern(text: str) -> re.Pattern[str]:

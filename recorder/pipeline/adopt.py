@@ -26,17 +26,19 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from recorder import __version__
-from recorder.errors import NewerFormatError, StoreError
+from recorder.errors import NewerFormatError, ObjectGoneError, StoreError
 from recorder.pipeline import replace
 from recorder.pipeline.commit import opened_at_ns
 from recorder.pipeline.decoding import resume_after
-from recorder.pipeline.prune import AUDIO_REMOVED
+from recorder.pipeline.leftovers import Elsewhere, is_compacted
 from recorder.pipeline.rebuild import with_new_rows
+from recorder.pipeline.replace import AUDIO_REMOVED
 from recorder.pipeline.verify import find_orphans, session_problem
 from recorder.protocol import checkpoint
-from recorder.store import encrypted, keys, layout, manifests, segments, session_tables
+from recorder.store import copies, encrypted, keys, layout, manifests, segments, session_tables
 from recorder.store.journal_files import list_journals
 from recorder.store.manifests import Manifest, ManifestCache
+from recorder.store.remote import Mirror
 from recorder.store.schema import FORMAT_VERSION
 from recorder.store.segments import SegmentFile
 from recorder.store.workspace import remote_of
@@ -75,12 +77,44 @@ def aside(data_dir: Path, name: str) -> Path:
     return layout.quarantine(data_dir) / "repair" / name
 
 
+def sweep_all(data_dir: Path) -> None:
+    """`replace.sweep` and `adopt`: what is to be removed is looked for in files without a manifest, too.
+
+    The caller holds `layout.rewriting`.
+
+    Raises:
+        StoreError: a manifest is damaged, or of a newer version.
+    """
+    replace.sweep(data_dir)
+    adopt(data_dir)
+
+
 def adopt(data_dir: Path) -> Adopted:
     """Have all data files named, or out of the way. The caller holds `layout.rewriting`; no manifest is damaged.
 
-    What no sealed session and no journal has is kept, in the quarantine.
+    What no sealed session and no journal has is kept, in the quarantine, unless it was erased.
     """
+    remote = remote_of(data_dir)
+    if remote is not None:
+        _have_lost_files(remote)
+    done = _adopt(data_dir)
+    if remote is not None:  # not before what takes their place is there
+        remote.bucket.delete({*done.removed} - {*done.manifests})
+    return done
+
+
+def _have_lost_files(remote: Mirror) -> None:
+    """Of an object store: data files whose manifest nobody will bring any more. Who rewrites is nobody but us."""
+    for each in copies.unnamed(remote):
+        path = remote.data_dir / each.name
+        if (copies.is_settled(each) or is_compacted(path)) and not path.exists():
+            with suppress(ObjectGoneError):
+                remote.fetch_as_it_is(each.name)
+
+
+def _adopt(data_dir: Path) -> Adopted:
     cache = replace.listed(data_dir)
+    elsewhere = Elsewhere(data_dir, cache)
     journals = list_journals(data_dir)
     to_come = {layout.part_name(each.session_id, each.part) for each in journals}
     to_come |= {each.session_id for each in journals if each.closed}
@@ -100,13 +134,15 @@ def adopt(data_dir: Path) -> Adopted:
             if file is not None:
                 files.append(file)
         parts = list(_parts(data_dir, date, [file for file in files if _stem(file) not in to_come], cache, running))
-        recovered = _recovered(data_dir, date, files, cache.sessions.keys() | running)
+        recovered = _recovered(data_dir, date, files, cache.sessions.keys() | running, elsewhere)
         named = {file.path for each in (*parts, *([recovered] if recovered else [])) for file in each.files}
-        there = cache.sessions.keys() | (recovered.sessions.keys() if recovered else set())
+        back = recovered.sessions.keys() if recovered else set[str]()
         needless = {
             file.path
             for file in files
-            if file.data_set not in DATA or _stem(file) in to_come or there >= set(_session_ids(data_dir, file))
+            if file.data_set not in DATA
+            or _stem(file) in to_come
+            or all(each in back or elsewhere.has(each) for each in set(_session_ids(data_dir, file)))
         }
         if recovered:
             replace.commit(data_dir, [recovered], lost=True)
@@ -154,7 +190,9 @@ def _described(data_dir: Path, path: Path) -> SegmentFile | None:
 # Whole sessions
 
 
-def _recovered(data_dir: Path, date: str, files: Sequence[SegmentFile], present: Iterable[str]) -> Manifest | None:
+def _recovered(
+    data_dir: Path, date: str, files: Sequence[SegmentFile], present: Iterable[str], elsewhere: Elsewhere
+) -> Manifest | None:
     """A manifest of the whole sessions among the files, with derived rows of now, in the place of their own ones."""
     held = {file.path: Counter(_session_ids(data_dir, file)) for file in files if file.data_set in DATA}
     kept = tuple(file for file in files if file.path in held and not held[file.path].keys() & set(present))
@@ -164,7 +202,7 @@ def _recovered(data_dir: Path, date: str, files: Sequence[SegmentFile], present:
     sessions = {each: _facts(data_dir, kept, each, events) for each, events in sorted(found.items())}
     name = replace.new_name("recovered", date, sorted(file.sha256 for file in kept))
     bare = Manifest(FORMAT_VERSION, name, date, __version__, sessions, kept)
-    told = {each: _if_whole(data_dir, bare, each) for each in sessions}
+    told = {each: _if_whole(data_dir, bare, each) for each in sessions if not elsewhere.erased(each)}
     whole = {each: facts for each, facts in told.items() if facts is not None}
     if not whole:
         return None

@@ -56,11 +56,13 @@ class CompactReport(msgspec.Struct):
         days: those that were compacted.
         removed_files: how many files that were replaced earlier are gone now.
         removed_bytes: their size.
+        unnamed: data files that no manifest names, and that may be the only ones that hold their rows.
     """
 
     days: list[CompactedDay] = []
     removed_files: int = 0
     removed_bytes: int = 0
+    unnamed: list[str] = []
 
 
 def compact(
@@ -99,7 +101,7 @@ def compact(
     report = CompactReport()
     with layout.rewriting(data_dir, wait=wait):
         if not dry_run:
-            report.removed_files, report.removed_bytes = sweep(data_dir, grace_seconds=grace_seconds)
+            report.removed_files, report.removed_bytes, report.unnamed = sweep(data_dir, grace_seconds=grace_seconds)
         plans = [
             plan
             for plan in plans_of(listed(data_dir).counting, target_bytes, dates)

@@ -101,5 +101,7 @@ class Compactor:
                 log.warning("cannot compact now, again in %.0f s: %s", pause, error)
             else:
                 pause = LOOK_SECONDS
+                if report and report.unnamed:
+                    log.warning("%d data files have no manifest: `recorder repair`", len(report.unnamed))
                 for day in report.days if report else ():
                     log.info("compacted %s: %d files became %s", day.date, day.files_before, day.files_after)

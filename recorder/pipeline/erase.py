@@ -7,12 +7,13 @@ from pathlib import Path
 
 import msgspec
 
-from recorder.errors import SessionNotFoundError
+from recorder.errors import SessionNotFoundError, SessionRunningError
+from recorder.pipeline import aside
+from recorder.pipeline.adopt import sweep_all
 from recorder.pipeline.catalog import Catalog
 from recorder.pipeline.labels import label_condition
 from recorder.pipeline.recover import clear_spools
 from recorder.pipeline.remove import remove, stored_sessions
-from recorder.pipeline.replace import sweep
 from recorder.store import audit, layout
 
 
@@ -22,10 +23,16 @@ class EraseReport(msgspec.Struct):
     Attributes:
         sessions: ids of the sessions that are gone.
         events: how many sealed events they had.
+        bundles: files of `recorder bundle` in the data directory that had one of them, and have not any more.
+        strangers: files in the data directory that name one of them, are none of the recorder's, and stay.
+        unread: files in quarantine that stay since nothing tells whose they are.
     """
 
     sessions: list[str]
     events: int
+    bundles: list[str] = []
+    strangers: list[str] = []
+    unread: list[str] = []
 
 
 def find(data_dir: Path, references: Sequence[str], labels: Sequence[str] = ()) -> list[str]:
@@ -42,7 +49,7 @@ def find(data_dir: Path, references: Sequence[str], labels: Sequence[str] = ()) 
         UsageError: a label is not of that form.
     """
     with layout.rewriting(data_dir):
-        sweep(data_dir)  # what a removal that was broken off has left
+        sweep_all(data_dir)  # what a removal that was broken off has left
     there = stored_sessions(data_dir)
     with Catalog(data_dir) as catalog:
         found = {each if each in there else catalog.resolve(each) for each in map(str.strip, references)}
@@ -73,12 +80,18 @@ def erase(data_dir: Path, session_ids: Collection[str], *, reason: str = "") -> 
     """
     clear_spools(data_dir)
     with layout.rewriting(data_dir):
+        sweep_all(data_dir)
         there = stored_sessions(data_dir)
         for session_id in session_ids:
             if session_id not in there:
                 raise SessionNotFoundError(session_id)
+            if there[session_id].is_running:
+                raise SessionRunningError(session_id)
+        # First: as long as the store has them, whoever is killed can be told to do it again.
+        bundles, strangers = aside.out_of_bundles(data_dir, session_ids)
         events = remove(data_dir, session_ids)
-        entry = audit.Entry("erase", len(session_ids), events, reason=reason)
+        entry = audit.Entry(audit.ERASE, len(session_ids), events, reason=reason)
         entry.session_digests = audit.digests(session_ids)
         audit.append(data_dir, entry)
-    return EraseReport(sorted(session_ids), events)
+    unread = [path.relative_to(data_dir).as_posix() for path in aside.quarantined(data_dir).unread]
+    return EraseReport(sorted(session_ids), events, bundles, strangers, unread)

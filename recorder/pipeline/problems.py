@@ -12,6 +12,7 @@ from recorder.store import layout
 
 Kind = Literal[
     "manifest_damaged",
+    "manifest_missing",
     "file_missing",
     "file_damaged",
     "session_doubled",
@@ -27,11 +28,13 @@ Kind = Literal[
     "orphan",
     "stranger",
     "quarantined",
+    "quarantine_damaged",
     "newer",
 ]
 
 ADVICE: Final[dict[Kind, str]] = {
     "manifest_damaged": "`recorder repair` writes it anew from its data files.",
+    "manifest_missing": "`recorder repair` writes one anew. Until then nothing removes the file.",
     "file_missing": "`recorder repair` makes derived files anew; of others, it sets the session aside.",
     "file_damaged": "`recorder repair` makes derived files anew; of others, it sets the session aside.",
     "session_doubled": "`recorder repair` keeps one of the two.",
@@ -43,10 +46,11 @@ ADVICE: Final[dict[Kind, str]] = {
     "journal_unsealed": "`recorder seal` seals it, if no recorder does.",
     "spool_damaged": "It is sorted but for its damaged blocks; sessions that may lack something have a gap.",
     "spool_unsorted": "`recorder seal` sorts it into journals, if no recorder does.",
-    "audit_damaged": "What it says there cannot be trusted; nothing else is concerned.",
+    "audit_damaged": "What it says there cannot be trusted. `recorder repair` puts back what a bucket lost.",
     "orphan": "Read by nobody. `recorder repair` removes what a crash left, and names again what is nowhere else.",
     "stranger": "No file of the recorder's, or it could not be read as one; nobody reads it. Move it elsewhere.",
     "quarantined": "It could not be sealed; why stands in the text beside it.",
+    "quarantine_damaged": "If the copy in the workspace is sound, move it elsewhere and back under another name.",
     "newer": "A newer version wrote it, and can read it: upgrade realtime-recorder.",
 }
 HARMLESS: Final[frozenset[Kind]] = frozenset(

@@ -12,16 +12,14 @@ from typing import Any, Final
 import msgspec
 
 from recorder.errors import UsageError
+from recorder.pipeline.adopt import sweep_all
 from recorder.pipeline.remove import Stored, remove, stored_sessions
-from recorder.pipeline.replace import Change, changed, commit, listed, sweep
+from recorder.pipeline.replace import AUDIO_REMOVED, Change, changed, commit, listed, sweep
 from recorder.store import audit, edits, layout
 from recorder.store.manifests import Manifest
 
 Progress = Callable[[int, int], None]
 """Called with how many manifests are done, and of how many."""
-
-AUDIO_REMOVED: Final = "audio_removed"
-"""The fact of a session whose audio was removed."""
 
 _WITH_AUDIO: Final = frozenset({"appends", "audio", "parts"})
 _VERSION_WITH_TIME: Final = 7
@@ -74,7 +72,7 @@ def prune(
     layout.require(data_dir)
     now_ns = time.time_ns() if now_ns is None else now_ns
     with layout.rewriting(data_dir):
-        sweep(data_dir)  # what a removal that was broken off has left
+        sweep_all(data_dir)  # what a removal that was broken off has left
         there = stored_sessions(data_dir)
         gone = [key for key, each in there.items() if not each.is_running and _is_older(key, each, older_than, now_ns)]
         muted = [

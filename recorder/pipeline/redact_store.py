@@ -16,8 +16,10 @@ import msgspec
 from recorder.analytics.engine import run_models
 from recorder.errors import SessionNotFoundError, SessionRunningError, StoreError
 from recorder.pipeline import audio_timeline
+from recorder.pipeline.adopt import sweep_all
+from recorder.pipeline.aside import quarantined
 from recorder.pipeline.recover import clear_spools
-from recorder.pipeline.remove import stored_sessions
+from recorder.pipeline.remove import stored_sessions, unlink
 from recorder.pipeline.replace import Change, changed, commit, listed, sweep
 from recorder.protocol.envelope import RecordedEvent
 from recorder.protocol.redact_text import REPLACEMENT, redact_pattern
@@ -56,12 +58,14 @@ class RedactReport(msgspec.Struct):
         matches: how many texts were replaced.
         events: in how many events something was replaced or silenced.
         muted_ms: how much audio was silenced, in milliseconds.
+        unquarantined: files in quarantine that are gone: copies of what is stored, unredacted.
     """
 
     session_id: str
     matches: int = 0
     events: int = 0
     muted_ms: float = 0.0
+    unquarantined: list[str] = []
 
 
 def redact(
@@ -86,12 +90,12 @@ def redact(
     Raises:
         SessionNotFoundError: there is no such session.
         SessionRunningError: one of them still runs.
-        StoreError: one is not sealed yet; or a file is missing or damaged.
+        StoreError: one is not sealed yet, or what is in quarantine of it cannot go; or a file is missing or damaged.
     """
     reports = []
     clear_spools(data_dir)
     with layout.rewriting(data_dir):
-        sweep(data_dir)  # what a removal that was broken off has left
+        sweep_all(data_dir)  # what a removal that was broken off has left
         for session_id in dict.fromkeys(session_ids):
             _check(data_dir, session_id)
         for session_id in dict.fromkeys(session_ids):
@@ -105,6 +109,7 @@ def redact(
                 change = Change(instead={session_id: session.rows()})
                 commit(data_dir, [changed(data_dir, manifest, change)])
                 sweep(data_dir)
+                _clear_quarantine(data_dir, session.report)
             reports.append(session.report)
         found = [report for report in reports if report.events]
         if found:
@@ -132,6 +137,26 @@ def _check(data_dir: Path, session_id: str) -> None:
         raise SessionRunningError(session_id)
     if stored.facts is None:
         raise StoreError(f"session {session_id} is not sealed yet", hint="`recorder seal` does it; try again then.")
+    _check_quarantine(data_dir, session_id)
+
+
+def _check_quarantine(data_dir: Path, session_id: str) -> None:
+    """What lies there is not rewritten, since most of it cannot be read: it must be a mere copy, that may go."""
+    there, stored = quarantined(data_dir).by_session, listed(data_dir).sessions
+    for path in there.get(session_id, ()):
+        lost = sorted(key for key, paths in there.items() if path in paths and key not in stored)
+        if lost:
+            where = path.relative_to(data_dir).as_posix()
+            raise StoreError(
+                f"{where} has something of session {session_id}, and all there is of {lost[0]}",
+                hint=f"Move it out of the store, or `recorder erase {lost[0]}`; then try again.",
+            )
+
+
+def _clear_quarantine(data_dir: Path, report: RedactReport) -> None:
+    paths = quarantined(data_dir).by_session.get(report.session_id, [])
+    unlink(paths)
+    report.unquarantined = sorted(path.relative_to(data_dir).as_posix() for path in paths)
 
 
 class _Session:

@@ -14,11 +14,14 @@ from typing import Any, NamedTuple
 
 from recorder import __version__
 from recorder.errors import SessionRunningError
+from recorder.pipeline.aside import quarantined
+from recorder.pipeline.problems import named_after
 from recorder.pipeline.replace import Change, changed, commit, listed, new_name, sweep
-from recorder.store import layout
+from recorder.store import copies, layout
 from recorder.store.journal_files import JournalFile, by_session, list_journals
 from recorder.store.manifests import Manifest, ManifestCache
 from recorder.store.schema import FORMAT_VERSION
+from recorder.store.workspace import remote_of
 
 
 class Stored(NamedTuple):
@@ -55,7 +58,7 @@ def stored_sessions(data_dir: Path) -> dict[str, Stored]:
         StoreError: a manifest is damaged, or of a newer version.
     """
     journals, cache = by_session(list_journals(data_dir)), listed(data_dir)
-    others = _others(data_dir)
+    others = quarantined(data_dir).by_session
     return {
         key: Stored(journals.get(key, []), cache.parts.get(key, []), _facts(cache, key), others.get(key, []))
         for key in sorted(journals.keys() | cache.parts.keys() | cache.sessions.keys() | others.keys())
@@ -65,23 +68,6 @@ def stored_sessions(data_dir: Path) -> dict[str, Stored]:
 def _facts(cache: ManifestCache, session_id: str) -> Mapping[str, Any] | None:
     manifest = cache.sessions.get(session_id)
     return None if manifest is None else manifest.sessions[session_id]
-
-
-def _others(data_dir: Path) -> dict[str, list[Path]]:
-    """Files in quarantine, by session. What `repair` set aside is of each session that a manifest beside it names."""
-    paths = [path for path in layout.quarantine(data_dir).rglob("*") if path.is_file()]
-    whose = {path: layout.session_ids_in(path.name.encode()) for path in paths}
-    for manifest in (path for path in paths if path.suffix == ".json"):
-        text = manifest.read_bytes()
-        ids = layout.session_ids_in(text)
-        for path in paths:
-            if path.name.startswith(f"{manifest.stem}.") or f"{path.parent.name}/{path.name}".encode() in text:
-                whose[path] = whose[path] | ids
-    found: dict[str, list[Path]] = {}
-    for path, ids in whose.items():
-        for session_id in ids:
-            found.setdefault(session_id, []).append(path)
-    return found
 
 
 def remove(data_dir: Path, session_ids: Collection[str]) -> int:
@@ -109,6 +95,9 @@ def remove(data_dir: Path, session_ids: Collection[str]) -> int:
             raise SessionRunningError(running[0])
         events = sum(each.events for each in stored.values())
         unlink(path for each in stored.values() for path in (*(one.path for one in each.journals), *each.others))
+    remote = remote_of(data_dir)
+    if remote is not None:
+        remote.bucket.delete(each.name for each in copies.unnamed(remote) if ids & {*named_after(Path(each.name))})
     cache = listed(data_dir)
     commit(data_dir, list(_without(data_dir, cache, ids)))
     sweep(data_dir)

@@ -23,9 +23,8 @@ from recorder.pipeline.adopt import DATA, adopt, set_aside
 from recorder.pipeline.problems import Problem
 from recorder.pipeline.rebuild import with_new_rows
 from recorder.pipeline.verify import damaged_files, session_problem, verify
-from recorder.store import copies, layout, manifests, segments
+from recorder.store import beside, copies, layout, manifests, segments
 from recorder.store.manifests import Manifest
-from recorder.store.remote import Mirror
 from recorder.store.segments import SegmentFile
 from recorder.store.workspace import remote_of
 
@@ -67,14 +66,12 @@ def repair(data_dir: Path) -> RepairReport:
     remote = remote_of(data_dir)
     with layout.rewriting(data_dir, mending=True):
         if remote is not None:
-            report.restored = copies.put_right(remote)
+            report.restored = copies.put_right(remote) + beside.put_right(remote)
         _set_damaged_manifests_aside(data_dir, report)
-        if remote is not None:
-            _have_lost_files(remote)
         adopted = adopt(data_dir)
         report.recovered, report.removed = sorted(adopted.sessions), adopted.removed
         if remote is not None:  # not before what takes their place is there
-            remote.bucket.delete({*report.manifests, *report.removed} - {*adopted.manifests})
+            remote.bucket.delete({*report.manifests} - {*adopted.manifests})
         _keep_one_of_two(data_dir, report)
         for manifest in replace.listed(data_dir).counting:
             _mend(data_dir, manifest, report)
@@ -107,14 +104,6 @@ def _have_its_files(data_dir: Path, manifest: Path) -> None:
         if is_its_own and not (data_dir / each.name).exists():
             remote.fetch_as_it_is(each.name)
     (remote.known / manifest.relative_to(data_dir)).unlink(missing_ok=True)
-
-
-def _have_lost_files(remote: Mirror) -> None:
-    """Of an object store: data files whose manifest nobody will bring any more."""
-    for each in copies.unnamed(remote):
-        if copies.is_settled(each) and not (remote.data_dir / each.name).exists():
-            with contextlib.suppress(ObjectGoneError):
-                remote.fetch_as_it_is(each.name)
 
 
 def _keep_one_of_two(data_dir: Path, report: RepairReport) -> None:

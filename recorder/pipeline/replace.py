@@ -20,6 +20,7 @@ import msgspec
 
 from recorder import __version__
 from recorder.errors import StoreError
+from recorder.pipeline.leftovers import Elsewhere, is_compacted
 from recorder.store import layout, manifests, segments
 from recorder.store.manifests import GRACE_SECONDS, Manifest, ManifestCache
 from recorder.store.merge import Edit, Unit, merge, sessions_in
@@ -27,7 +28,11 @@ from recorder.store.schema import FORMAT_VERSION
 from recorder.store.segments import SegmentFile
 from recorder.store.workspace import remote_of
 
+AUDIO_REMOVED: Final = "audio_removed"
+"""The fact of a session whose audio was removed."""
+
 _DIGITS: Final = 32
+_UNFINISHED: Final = ".tmp"
 
 
 class Change(NamedTuple):
@@ -56,10 +61,17 @@ class Change(NamedTuple):
 
 
 class Swept(NamedTuple):
-    """What `sweep` removed."""
+    """What `sweep` removed, and what it did not.
+
+    Attributes:
+        files: how many data files.
+        bytes: their size.
+        unnamed: those that stay though no manifest names them, for they may be the only ones that hold their rows.
+    """
 
     files: int
     bytes: int
+    unnamed: list[str]
 
 
 def listed(data_dir: Path) -> ManifestCache:
@@ -158,7 +170,8 @@ def commit(data_dir: Path, replacements: Sequence[Manifest], *, lost: bool = Fal
 def sweep(data_dir: Path, *, grace_seconds: float = GRACE_SECONDS) -> Swept:
     """Remove manifests that were replaced, the data files that only they name, and what broken-off rewriting left.
 
-    The caller holds `layout.rewriting`.
+    Of the last, nothing goes of which it is not seen that its rows are elsewhere: its manifest may be lost. The caller
+    holds `layout.rewriting`.
 
     Args:
         data_dir: the store.
@@ -169,15 +182,20 @@ def sweep(data_dir: Path, *, grace_seconds: float = GRACE_SECONDS) -> Swept:
     """
     with layout.locked(data_dir):
         garbage = _garbage(data_dir, listed(data_dir), grace_seconds)
-        paths = garbage.files | {path for path in _begun(data_dir) if path not in garbage.named}
+        begun = set(_begun(data_dir)) - garbage.named - garbage.files
+        paths = garbage.files | {path for path in begun if path.endswith(_UNFINISHED)}
         size = _remove([data_dir / path for path in paths])
         for manifest in garbage.manifests:
             _remove([_path(data_dir, manifest.date, manifest.name)])
+    elsewhere = Elsewhere(data_dir, listed(data_dir))  # whoever seals need not wait for it
+    unnamed = sorted(begun - paths)
+    needless = [path for path in unnamed if elsewhere.has_all_of(data_dir / path)]
+    size += _remove([data_dir / path for path in needless])
     remote = remote_of(data_dir)
     if remote is not None:
         garbage = _garbage(remote.known, listed(remote.known), grace_seconds)
         remote.drop(garbage.manifests, garbage.files)
-    return Swept(len(paths), size)
+    return Swept(len(paths) + len(needless), size, [path for path in unnamed if path not in needless])
 
 
 class _Garbage(NamedTuple):
@@ -233,9 +251,9 @@ def _begun(data_dir: Path) -> Iterator[str]:
     for room in ("segments", "manifests"):
         for folder, _, names in os.walk(data_dir / room):
             for name in names:
-                is_ours = name.startswith(layout.COMPACT) and name.endswith(".parquet")
-                if is_ours or (name.startswith(".") and name.endswith(".tmp")):
-                    yield Path(folder, name).relative_to(data_dir).as_posix()
+                path = Path(folder, name)
+                if is_compacted(path) or (name.startswith(".") and name.endswith(_UNFINISHED)):
+                    yield path.relative_to(data_dir).as_posix()
 
 
 def _remove(paths: Sequence[Path]) -> int:

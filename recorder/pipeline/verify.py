@@ -8,7 +8,8 @@ Nothing is changed. What is found names the file and the sessions concerned; `re
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -24,11 +25,14 @@ from recorder.errors import (
     ObjectGoneError,
     StoreError,
 )
+from recorder.pipeline.leftovers import Elsewhere, is_compacted, whose
 from recorder.pipeline.problems import Kind, Problem, kind_of, named_after
-from recorder.pipeline.prune import AUDIO_REMOVED
+from recorder.pipeline.replace import AUDIO_REMOVED
 from recorder.pipeline.verify_unsealed import journal_problems, spool_problems
-from recorder.store import audit, beside, copies, layout, manifests, segments
-from recorder.store.manifests import Manifest
+from recorder.store import audit, beside, copies, layout, lease, manifests, segments
+from recorder.store.journal_files import list_journals
+from recorder.store.manifests import Manifest, ManifestCache
+from recorder.store.remote import Mirror
 from recorder.store.workspace import remote_of
 
 Progress = Callable[[int, int], None]
@@ -62,6 +66,9 @@ def verify(data_dir: Path, *, quick: bool = False, progress: Progress | None = N
             remote.pull()
         with contextlib.suppress(EncryptionKeyError):  # what others set aside cannot be had then
             beside.pull(remote)
+            for each in beside.damaged(remote):
+                kind: Kind = "audit_damaged" if each.is_audit else "quarantine_damaged"
+                yield Problem(kind, each.name, named_after(Path(each.name)), each.problem)
         for name in copies.changed_manifests(remote):
             yield Problem("manifest_damaged", name, named_after(Path(name)), "in the bucket it is not what was written")
     places: list[_Place] = []
@@ -235,16 +242,52 @@ def _same(data_dir: Path, manifest: Manifest, name: str, session_id: str, wanted
 
 def _orphans(data_dir: Path) -> Iterator[Problem]:
     here = find_orphans(data_dir)
+    lost = dict(_lost(data_dir, here))
     for path in here:
-        yield Problem("orphan", _relative(data_dir, path), named_after(path), "no manifest names it")
+        what: Kind = "manifest_missing" if path in lost else "orphan"
+        said = "no manifest names it" + (", and no other holds what is in it" if path in lost else "")
+        yield Problem(what, _relative(data_dir, path), lost.get(path, named_after(path)), said)
     remote = remote_of(data_dir)
-    for file in () if remote is None else copies.unnamed(remote):
-        path = data_dir / file.name
-        settled = copies.is_settled(file)
-        if path in here or (path.name.startswith(layout.COMPACT) and not settled):  # some machine is about to name it
+    if remote is not None:
+        yield from _unnamed_in_bucket(remote, set(here))
+
+
+def _unnamed_in_bucket(remote: Mirror, here: Collection[Path]) -> Iterator[Problem]:
+    rewriting = remote.bucket.exists(lease.NAME)
+    for file in copies.unnamed(remote):
+        path = remote.data_dir / file.name
+        compacted, settled = is_compacted(path), copies.is_settled(file)
+        if path in here or (compacted and rewriting and not settled):  # some machine is about to name it
             continue
-        said = "no manifest in the bucket names it" + ("" if settled else "; its upload may be under way")
-        yield Problem("orphan", file.name, named_after(path), said)
+        if not compacted and not settled:
+            said = "no manifest in the bucket names it; its upload may be under way"
+            yield Problem("orphan", file.name, named_after(path), said)
+            continue
+        with tempfile.TemporaryDirectory(dir=remote.temporary) as room:
+            copy = Path(room, file.name)
+            copy.parent.mkdir(parents=True)
+            with contextlib.suppress(ObjectGoneError), copy.open("wb") as target:
+                remote.bucket.fetch(file.name, target)
+            lost = dict(_lost(remote.data_dir, [copy]))
+        said = "no manifest in the bucket names it" + (", and no other holds what is in it" if lost else "")
+        kind: Kind = "manifest_missing" if lost else "orphan"
+        yield Problem(kind, file.name, lost.get(copy, named_after(path)), said)
+
+
+def _lost(data_dir: Path, orphans: Iterable[Path]) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """Data files that hold sessions which are nowhere else, and these."""
+    cache = ManifestCache(data_dir)
+    try:
+        cache.refresh()
+    except StoreError:  # said above: who knows what it names
+        return
+    elsewhere = Elsewhere(data_dir, cache)
+    to_come = {journal.session_id for journal in list_journals(data_dir)}
+    for path in orphans:
+        with contextlib.suppress(StoreError, EncryptionKeyError, OSError):
+            alone = sorted(each for each in whose(path) if each not in to_come and not elsewhere.has(each))
+            if alone:
+                yield path, tuple(alone[:_MOST_NAMED])
 
 
 def find_orphans(data_dir: Path, *, rewriting: bool = False) -> list[Path]:

@@ -17,6 +17,7 @@ import msgspec
 
 from recorder.store import layout
 
+ERASE: Final = "erase"
 _DIGITS: Final = 32
 _LINE: Final = re.compile(rb'(\{.*),"digest":"([0-9a-f]{32})"\}', re.DOTALL)
 
@@ -56,6 +57,12 @@ def path(data_dir: Path) -> Path:
 def digests(session_ids: Iterable[str]) -> tuple[str, ...]:
     """What stands for ids in the record."""
     return tuple(hashlib.sha256(session_id.encode()).hexdigest() for session_id in sorted(session_ids))
+
+
+def erased(data_dir: Path) -> frozenset[str]:
+    """The digests of all sessions that were erased."""
+    entries = (msgspec.json.decode(line, type=Entry) for line in lines(data_dir))
+    return frozenset(digest for entry in entries if entry.action == ERASE for digest in entry.session_digests)
 
 
 def append(data_dir: Path, entry: Entry) -> None:

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from recorder.errors import ObjectGoneError
+from recorder.errors import ObjectGoneError, StoreError
 from recorder.store import audit, encrypted, keys, layout
 
 if TYPE_CHECKING:
@@ -78,21 +78,80 @@ def pull(mirror: Mirror, *, fetch: bool = True) -> None:
     if not fetch:
         return
     for name in sorted(there - known):
-        where = f"{_QUARANTINE}/{name}"
         try:
-            content = mirror.bucket.get(where)
-            if not name.endswith(_DATA_FILE):
-                content = encrypted.unseal(content, where)
+            content = _plain(mirror, name)
         except ObjectGoneError:
+            continue
+        except StoreError:  # damaged: `damaged` says so
             continue
         if not (room / name).exists():
             mirror.write(room / name, content)
         _note(mirror, _QUARANTINE, name)
-    new = {name: mirror.bucket.get(f"{_AUDIT}/{name}") for name in _listed(mirror, _AUDIT) - _known(mirror, _AUDIT)}
+    unknown = _listed(mirror, _AUDIT) - _known(mirror, _AUDIT)
+    new = {name: line for name in unknown if _named(line := mirror.bucket.get(f"{_AUDIT}/{name}")) == name}
     own = _entries(mirror.data_dir)
     audit.add(mirror.data_dir, sorted((line for name, line in new.items() if name not in own), key=audit.written_at))
     for name in new:
         _note(mirror, _AUDIT, name)
+
+
+class Damage(NamedTuple):
+    """An object that is not what was written.
+
+    Attributes:
+        name: of the object.
+        is_audit: whether it is an entry of the audit record; of others, the one here may be the damaged one, too.
+        problem: what is wrong.
+    """
+
+    name: str
+    is_audit: bool
+    problem: str
+
+
+def damaged(mirror: Mirror) -> Iterator[Damage]:
+    """Which entries of the audit record and files in quarantine are not in the bucket as they were written.
+
+    Entries are named after their digest. Files are compared with those here, encrypted ones also where there is none.
+
+    Raises:
+        ObjectStoreError: the bucket is away.
+        EncryptionKeyError: a file is encrypted with a key that is not held.
+    """
+    there = _listed(mirror, _AUDIT)
+    for name in sorted(_known(mirror, _AUDIT) - there):
+        yield Damage(f"{_AUDIT}/{name}", True, "it is missing in the bucket")
+    for name in sorted(there):
+        if _named(mirror.bucket.get(f"{_AUDIT}/{name}")) != name:
+            yield Damage(f"{_AUDIT}/{name}", True, "in the bucket it is not what was written")
+    room = layout.quarantine(mirror.data_dir)
+    for name in sorted(_listed(mirror, _QUARANTINE)):
+        said = ""
+        try:
+            content = _plain(mirror, name)
+            if (room / name).exists() and (room / name).read_bytes() != content:
+                said = "in the bucket it is not what it is here"
+        except ObjectGoneError:
+            continue
+        except StoreError:
+            said = "in the bucket it cannot be decrypted"
+        if said:
+            yield Damage(f"{_QUARANTINE}/{name}", False, said)
+
+
+def put_right(mirror: Mirror) -> list[str]:
+    """Write entries of the audit record to the bucket anew that are damaged or missing there; the names of those.
+
+    Raises:
+        ObjectStoreError: the bucket is away.
+    """
+    there, done = _listed(mirror, _AUDIT), []
+    for name, line in _entries(mirror.data_dir).items():
+        where = f"{_AUDIT}/{name}"
+        if name in _known(mirror, _AUDIT) and (name not in there or mirror.bucket.get(where) != line):
+            mirror.bucket.overwrite(where, line)
+            done.append(where)
+    return done
 
 
 def drop_unfinished(mirror: Mirror, names: Iterable[str]) -> None:
@@ -105,7 +164,19 @@ def drop_unfinished(mirror: Mirror, names: Iterable[str]) -> None:
 
 def _entries(data_dir: Path) -> dict[str, bytes]:
     lines = audit.lines(data_dir)
-    return {f"{hashlib.sha256(line).hexdigest()}.json": line for line in lines}
+    return {_named(line): line for line in lines}
+
+
+def _named(line: bytes) -> str:
+    """The name of an entry of the audit record: after what it says."""
+    return f"{hashlib.sha256(line).hexdigest()}.json"
+
+
+def _plain(mirror: Mirror, name: str) -> bytes:
+    """What a file in quarantine holds by the bucket's word; of a data file that is encrypted, as it is."""
+    where = f"{_QUARANTINE}/{name}"
+    content = mirror.bucket.get(where)
+    return content if name.endswith(_DATA_FILE) else encrypted.unseal(content, where)
 
 
 def _aside(data_dir: Path) -> set[str]:

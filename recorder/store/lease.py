@@ -15,7 +15,7 @@ from recorder.errors import ObjectGoneError, StoreError
 if TYPE_CHECKING:
     from recorder.store.objects import Bucket  # obstore is optional
 
-_NAME: Final = "rewrite.lease"
+NAME: Final = "rewrite.lease"
 LEASE_SECONDS: Final = 3600.0
 """For how long one machine keeps others from compacting and the like, if it is killed at that."""
 
@@ -39,16 +39,16 @@ def held(bucket: Bucket, holder: str) -> Iterator[None]:
         StoreError: another one has it, or the bucket is away.
     """
     lease = msgspec.json.encode(_Lease(holder, time.time() + LEASE_SECONDS))
-    if not bucket.create(_NAME, lease):
+    if not bucket.create(NAME, lease):
         with contextlib.suppress(ObjectGoneError, msgspec.MsgspecError):
-            there = msgspec.json.decode(bucket.get(_NAME), type=_Lease)
+            there = msgspec.json.decode(bucket.get(NAME), type=_Lease)
             if there.holder != holder and there.until > time.time():
                 raise StoreError(
                     f"{there.holder} is compacting, pruning or erasing in {bucket.url}",
-                    hint=f"Try again when it has ended. If it was killed, remove the object {_NAME}.",
+                    hint=f"Try again when it has ended. If it was killed, remove the object {NAME}.",
                 )
-        bucket.overwrite(_NAME, lease)
+        bucket.overwrite(NAME, lease)
     try:
         yield
     finally:
-        bucket.delete([_NAME])
+        bucket.delete([NAME])

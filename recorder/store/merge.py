@@ -59,8 +59,17 @@ def sessions_in(data_dir: Path, file: SegmentFile) -> set[str]:
     Raises:
         StoreError: it is missing or damaged.
     """
-    path = data_dir / file.path
-    with parquet.reading(path, file.key_id) as key:
+    return session_ids(data_dir / file.path, file.key_id)
+
+
+def session_ids(path: Path, key_id: str) -> set[str]:
+    """The same of a data file that no manifest need name.
+
+    Raises:
+        StoreError: it is missing or damaged.
+        EncryptionKeyError: its key is not held.
+    """
+    with parquet.reading(path, key_id) as key:
         rows = pq.read_table(path, columns=["session_id"], partitioning=None, decryption_properties=key)
     return set(pc.unique(rows["session_id"]).to_pylist())
 

@@ -17,16 +17,16 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Final
 
 from recorder.errors import CacheTooSmallError, DamagedManifestError, DamagedObjectError, ObjectGoneError, StoreError
 from recorder.store import beside, keys, layout, lease, manifests
 from recorder.store.manifests import Manifest, ManifestCache
 from recorder.store.segments import SegmentFile
+from recorder.store.threads import Progress, for_each
 
 if TYPE_CHECKING:
     from recorder.store.objects import Bucket  # obstore is optional
@@ -41,15 +41,9 @@ RECENT_SECONDS: Final = 600.0
 """What was used so lately is not evicted: others may be reading it."""
 
 _USED_SECONDS: Final = 60.0  # how exactly the time of use is kept
-_THREADS: Final = 16
 _BATCH: Final = 64
 _LARGE: Final = 16 << 20
 _MANIFESTS: Final = "manifests/"
-
-Progress = Callable[[int, int], None]
-"""Called with how many files are fetched, and of how many."""
-
-_T = TypeVar("_T")
 
 
 class Mirror:
@@ -95,7 +89,7 @@ class Mirror:
             if before - there:  # a manifest may have taken another's place while we listed: it is in the next list
                 there = self._listed()
             new = there - before
-            self._each(self._take, sorted(new))
+            for_each(self._take, sorted(new))
             self._forget(before - there)
             self._link(new if self._is_linked else None)
             self._is_linked = True
@@ -148,10 +142,16 @@ class Mirror:
         return True
 
     def _forget(self, names: set[str]) -> None:
-        """Drop manifests that are gone from the bucket, and the data files that only they name."""
+        """Drop manifests that are gone from the bucket, and the data files that only they name.
+
+        Likewise rewritten ones that are here alone and were to replace them: what others did since, erase, say, counts.
+        """
         if not names:
             return
-        gone = []
+        stems = {PurePath(name).stem for name in names}
+        gone = [each for each in self.pending() if each.name.startswith(layout.COMPACT) and stems & {*each.replaces}]
+        names = names | {layout.manifest_path(each.date, each.name) for each in gone}
+        self._is_linked = self._is_linked and not gone  # what they were to replace counts again
         for name in names:
             with contextlib.suppress(FileNotFoundError, DamagedManifestError):
                 gone.append(manifests.read(self.known / name))
@@ -190,7 +190,7 @@ class Mirror:
             for start in range(0, len(pending), _BATCH):
                 batch = pending[start : start + _BATCH]
                 self._push_files(batch)
-                self._each(self._push_manifest, batch)
+                for_each(self._push_manifest, batch)
                 pushed += len(batch)
                 if progress:
                     progress(pushed, len(pending))
@@ -214,7 +214,7 @@ class Mirror:
     def _push_files(self, batch: Sequence[Manifest]) -> None:
         there = {file.path: file.sha256 for each in self._everything(self._there) for file in each.files}
         wanted = [(each, file) for each in batch for file in each.files if there.get(file.path) != file.sha256]
-        self._each(lambda one: self._push_file(*one), [one for one in wanted if one[1].bytes < _LARGE])
+        for_each(lambda one: self._push_file(*one), [one for one in wanted if one[1].bytes < _LARGE])
         for one in wanted:  # each is in memory while it goes
             if one[1].bytes >= _LARGE:
                 self._push_file(*one)
@@ -306,7 +306,7 @@ class Mirror:
             return
         with contextlib.suppress(DamagedManifestError):  # then it is not known what may go
             self._evict(sum(file.bytes for file in missing))
-        self._each(self._fetch, missing, progress)
+        for_each(self._fetch, missing, progress)
 
     def fetch(self, path: Path) -> None:
         """Have one data file here that a manifest names; of others, nothing is done."""
@@ -390,11 +390,3 @@ class Mirror:
     def _everything(self, cache: ManifestCache) -> list[Manifest]:
         with self._listing:
             return [*self._counting(cache), *cache.replaced.values()]
-
-    def _each(self, do: Callable[[_T], object], things: Sequence[_T], progress: Progress | None = None) -> None:
-        if not things:
-            return
-        with ThreadPoolExecutor(min(_THREADS, len(things)), thread_name_prefix="objects") as pool:
-            for done, _ in enumerate(pool.map(do, things), 1):
-                if progress:
-                    progress(done, len(things))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recorder.store import encrypted
@@ -22,6 +24,11 @@ def everything(*directories: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _values(path: Path) -> Iterator[bytes]:
+    with suppress(pa.ArrowInvalid):  # damaged: there is no more to it than its bytes
+        yield from _rows(path)
+
+
+def _rows(path: Path) -> Iterator[bytes]:
     key = encrypted.decryption(encrypted.key_id_of(path), encrypted.name_of(path))
     with pq.ParquetFile(path, decryption_properties=key) as file:
         for row in file.read().to_pylist():

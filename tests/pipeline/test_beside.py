@@ -13,6 +13,7 @@ from recorder.errors import EncryptionKeyError, ObjectStoreError
 from recorder.pipeline import upload
 from recorder.pipeline.compact import compact
 from recorder.pipeline.erase import erase, find
+from recorder.pipeline.repair import repair
 from recorder.pipeline.seal import quarantine_journal, seal_all
 from recorder.pipeline.upload import Uploader
 from recorder.pipeline.verify import verify
@@ -181,3 +182,45 @@ def test_names_that_are_no_file_names_are_left_alone(opened: Open) -> None:
         mirror(here).bucket.create(name, b"x")
     beside.pull(mirror(here))
     assert aside(here) == set()
+
+
+def flipped(content: bytes, place: float) -> bytes:
+    at = int(place * (len(content) - 1))
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+@pytest.mark.parametrize("place", [0.0, 0.4, 1.0])
+def test_what_is_changed_in_the_bucket_is_found_wherever_it_was_known(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, place: float, encrypted: bool
+) -> None:
+    if encrypted:
+        (tmp_path / "store.key").write_text("ab" * 32)
+        monkeypatch.setenv(keys.KEY_FILE, str(tmp_path / "store.key"))
+    here, fresh = opened("a"), opened("b")
+    (one,) = sealed(here, 1)
+    session_id = broken(here)
+    erase(here, [one], reason="asked for")
+    kept = {name: mirror(here).bucket.get(name) for name in names(here, "quarantine/") | names(here, "audit/")}
+    (entry,) = names(here, "audit/")
+    for name, content in kept.items():
+        mirror(here).bucket.overwrite(name, flipped(content, place))
+
+    found = {each.file: each for each in verify(here) if each.kind.endswith("_damaged")}
+
+    assert found.keys() == kept.keys()
+    assert {each.kind for name, each in found.items() if name != entry} == {"quarantine_damaged"}
+    assert {each.sessions for name, each in found.items() if name != entry} == {(session_id,)}
+    assert found[entry].kind == "audit_damaged"
+    compact(fresh)  # which takes in what others have
+    assert actions(fresh) == []
+    told = [each for each in verify(fresh) if each.kind.endswith("_damaged") or each.problem != "set aside"]
+    assert {each.file for each in told} >= {entry, f"quarantine/{session_id}.journal"}  # which has checksums of its own
+
+    assert repair(here).restored == [entry]
+    assert mirror(here).bucket.get(entry) == kept[entry]
+    mirror(here).bucket.delete([entry])
+    assert [each.file for each in verify(here) if each.kind == "audit_damaged"] == [entry]
+    assert repair(here).restored == [entry]
+    compact(fresh)
+    assert actions(fresh) == ["erase"]

@@ -120,13 +120,15 @@ def test_a_session_whose_manifest_is_gone_comes_back_once_no_upload_can_bring_it
     lost = {file.path for file in manifests.decode(mirror(here).bucket.get(gone), gone).files}
     mirror(here).bucket.delete([gone])
 
-    young = [] if compacted else [("orphan", name) for name in sorted(lost)]
-    assert sorted((problem.kind, problem.file) for problem in verify(there)) == young
-    assert repair(there).recovered == []
-    assert names(here, "segments/") == objects
-    monkeypatch.setattr(copies, "UPLOAD_SECONDS", -60.0)
+    if not compacted:  # of rewriting, no upload can be under way but our own
+        assert sorted((problem.kind, problem.file) for problem in verify(there)) == [
+            ("orphan", name) for name in sorted(lost)
+        ]
+        assert repair(there).recovered == []
+        assert names(here, "segments/") == objects
+        monkeypatch.setattr(copies, "UPLOAD_SECONDS", -60.0)
     assert sorted((problem.kind, problem.file) for problem in verify(there)) == [
-        ("orphan", name) for name in sorted(lost)
+        ("manifest_missing", name) for name in sorted(lost)
     ]
 
     report = repair(there)
