@@ -343,12 +343,13 @@ recorder recorder recorder
         session_id? source? opened_at? opened_at_ns? request? client? upstream? route? labels?
         recording? file? recorder_version?
     recorder.handshake_completed: The upstream accepted; carries its answer and how long it took.
-        status headers? connect_seconds? handshake_seconds?
+        status headers? connect_seconds? handshake_seconds? interim_statuses?
     recorder.gap: Bytes were forwarded and not recorded.
         direction bytes reason
     recorder.session_closed: The session ended; says by whom, with which code, and how much was carried.
         closed_by? close_code? close_reason? status? error? client_bytes? server_bytes? missed_bytes?
         left_out? recording_stopped? connect_seconds? handshake_seconds? added_latency?
+        interim_statuses?
 """
 """Heads `dialect sender family`, below each its `name: meaning`, below that its fields beside `type`; `?` marks those
 that may be missing."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Final
 
@@ -178,22 +179,30 @@ async def _read_head(sock: socket.socket, max_bytes: int) -> bytes | None:
     return raw
 
 
-async def read_response(sock: socket.socket, max_bytes: int, *, who: str = "the upstream") -> Response:
-    """Read the head of the answer that `who` gives, past 1xx answers other than 101.
+async def read_response(
+    sock: socket.socket,
+    max_bytes: int,
+    *,
+    who: str = "the upstream",
+    on_interim: Callable[[Response], Awaitable[None]] | None = None,
+) -> Response:
+    """Read the head of the answer that `who` gives, past 1xx answers other than 101: each is `on_interim`'s first.
 
     Raises:
         RefusedError: 502, it is no HTTP, too large, or nothing.
         OSError: the connection failed.
     """
     raw = b""
-    start = 0
     while True:
-        end = raw.find(b"\r\n\r\n", start)
-        if end >= 0:
-            status, headers = parse_response_head(raw[start : end + 4], who)
+        end = raw.find(_END_OF_HEAD) + len(_END_OF_HEAD)
+        if end >= len(_END_OF_HEAD):
+            status, headers = parse_response_head(raw[:end], who)
+            response = Response(status, headers, raw[:end], raw[end:])
             if status == HTTPStatus.SWITCHING_PROTOCOLS or status >= HTTPStatus.OK:
-                return Response(status, headers, raw[: end + 4], raw[end + 4 :])
-            start = end + 4
+                return response
+            raw = response.rest
+            if on_interim is not None:
+                await on_interim(response)
             continue
         if len(raw) > max_bytes:
             raise RefusedError(502, "bad_upstream", f"the response head of {who} is over {max_bytes} bytes")

@@ -25,6 +25,7 @@ SIDEBAND_LABEL: Final = {"connection": "sideband"}
 """Given to sessions that the recorder itself has opened, to follow a call that bypasses it."""
 
 _SETTLE_SECONDS: Final = 1.0
+_INTERIM_MOST: Final = 16  # an upstream can send them without end
 
 
 class Logbook:
@@ -46,6 +47,7 @@ class Logbook:
         "_began_ns",
         "_connect_seconds",
         "_counters",
+        "_interim",
         "_now_ns",
         "_ring",
         "_session_no",
@@ -62,6 +64,7 @@ class Logbook:
         self._began_ns = time.monotonic_ns()
         self._now_ns = time.time_ns()
         self._connect_seconds: float | None = None
+        self._interim: list[int] = []
         self.session_id = new_session_id(self._now_ns)
         self.about: dict[str, Any] = {"session_id": self.session_id}
         self.tap: Tap | None = None
@@ -132,6 +135,11 @@ class Logbook:
         """Note how long it took to connect to the upstream."""
         self._connect_seconds = seconds
 
+    def note_interim(self, status: int) -> None:
+        """Note an answer of the upstream's that was not its last; of many, the first."""
+        if len(self._interim) < _INTERIM_MOST:
+            self._interim.append(status)
+
     def accept(self, request: Request, response: Response) -> None:
         """Record that the upstream agreed, and what either side has already said in the packet with its head."""
         if self.tap is None:
@@ -143,7 +151,7 @@ class Logbook:
             connect_seconds=self._connect_seconds,
             headers=not self.tap.off,
         )
-        self.tap.facts(RecordKind.ACCEPTED, facts)
+        self.tap.facts(RecordKind.ACCEPTED, facts | self._take_interim())
         for kind, data in zip(KINDS, (request.rest, response.rest), strict=True):
             if data:
                 self.tap.chunk(kind, data)
@@ -179,7 +187,7 @@ class Logbook:
                 facts["recording_stopped"] = tap.stopped
             if facts["closed_by"] == "lost" and facts["error"] is None:
                 facts["closed_by"] = None  # a close frame there may have been, but nobody looked
-        facts["connect_seconds"] = self._connect_seconds
+        facts |= {"connect_seconds": self._connect_seconds, **self._take_interim()}
         if facts["status"] is not None:  # a refusal, which is about to be sent
             facts["handshake_seconds"] = (time.monotonic_ns() - self._began_ns) / 1e9
         if not tap.facts(RecordKind.CLOSED, facts):
@@ -187,6 +195,11 @@ class Logbook:
                 "the session's end cannot be recorded yet: the ring is full", extra=self.named | {"cause": "ring_full"}
             )
             _settle_later(tap)
+
+    def _take_interim(self) -> dict[str, list[int]]:
+        """What was noted of interim answers, for the record of the one that followed."""
+        noted, self._interim = self._interim, []
+        return {"interim_statuses": noted} if noted else {}
 
 
 def _settle_later(tap: Tap) -> None:

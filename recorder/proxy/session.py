@@ -244,7 +244,7 @@ class Session:
 
     async def _upgrade(self, request: Request, route: Route, upstream: socket.socket) -> None:
         await send_all(upstream, request_head(request, route))
-        response = await read_response(upstream, self._config.max_header_bytes)
+        response = await read_response(upstream, self._config.max_header_bytes, on_interim=self._pass_on)
         if response.status != HTTPStatus.SWITCHING_PROTOCOLS:
             self._record_close(closed_by="upstream", status=response.status, error=None)
             self._counters.add(REFUSED, value="upstream_refused")
@@ -265,6 +265,14 @@ class Session:
         negotiated = [value for name, value in response.headers if name.lower() == "sec-websocket-extensions"]
         self._extensions = ", ".join(negotiated)
         self._start_splice(upstream)
+
+    async def _pass_on(self, interim: Response) -> None:
+        """Give the client an answer that is not the last, at once: it may be waiting for that alone."""
+        self._answered = True  # in the middle of it no other can begin
+        await send_all(self._client, interim.head)
+        self._answered = False
+        if self._book is not None:
+            self._book.note_interim(interim.status)
 
     def _answer_to(self, request: Request, route: Route, client_name: str | None) -> Answer:
         """What becomes of the answer to a plain request; a call that it begins is told of once it has been sent on."""

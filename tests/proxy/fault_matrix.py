@@ -128,6 +128,12 @@ READING_AN_ANSWER: Final[Row] = (
 )
 
 
+ANSWERLESS: Final[Row] = READING_AN_ANSWER | {
+    "upstream ends": refused(502, "answered nothing"),
+    "upstream refuses the upgrade": Cell("401", "end", Record("upstream", 401)),
+}
+
+
 OPEN: Final[Row] = (
     NO_HANDSHAKE
     | RECORDER_AWAY
@@ -204,11 +210,8 @@ MATRIX: Final[dict[str, Row]] = {
         "upstream refuses the upgrade": "TLS comes before any answer",
         "upstream refuses TLS": refused(502, "TLS with"),
     },
-    "upgrade sent": READING_AN_ANSWER
-    | {
-        "upstream ends": refused(502, "answered nothing"),
-        "upstream refuses the upgrade": Cell("401", "end", Record("upstream", 401)),
-    },
+    "upgrade sent": ANSWERLESS,
+    "interim answer passed on": ANSWERLESS,
     "answer half read": READING_AN_ANSWER
     | {
         "upstream ends": refused(502, "answered garbage"),

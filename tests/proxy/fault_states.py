@@ -8,6 +8,7 @@ from tests.proxy.conftest import ACCEPT, UPGRADE
 from tests.proxy.fault_acts import no_such_name
 from tests.proxy.fault_stage import REFUSAL, Gate, Stage, hear
 
+HINTS: Final = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 HALF_A_FRAME: Final = b"\x82\x7e\x01\x00" + b"half of it"
 
 
@@ -63,6 +64,13 @@ def _tls_begun(stage: Stage) -> None:
 def _half_answer(stage: Stage) -> None:
     _steps("connect", "ask", "accept", "take_request")(stage)
     stage.answer(ACCEPT[:40])
+    stage.settle()
+
+
+def _hinted(stage: Stage) -> None:
+    _steps("connect", "ask", "accept", "take_request")(stage)
+    stage.answer(HINTS)
+    assert stage.there.recv(len(HINTS), socket.MSG_WAITALL) == HINTS
     stage.settle()
 
 
@@ -163,6 +171,7 @@ STATES: Final[dict[str, State]] = {
     "dialing": State(_dialing, _dialed),
     "TLS to the upstream": State(_tls_begun, _steps("secure_upstream", "take_request", *_answered), upstream_tls=True),
     "upgrade sent": State(_steps("connect", "ask", "accept", "take_request"), _steps(*_answered)),
+    "interim answer passed on": State(_hinted, _steps(*_answered)),
     "answer half read": State(_half_answer, _rest_of_answer),
     "refusal half passed on": State(_half_refusal, _rest_of_refusal, ends=True),
     "refused": State(_refused, _client_agrees, ends=True),
