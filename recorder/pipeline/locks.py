@@ -52,6 +52,9 @@ class _Lock:
 class RecorderLock(_Lock):
     """The right to write a store's spools.
 
+    Attributes:
+        is_first: whether no recorder process had it before, so that none can have put anything into this store.
+
     Raises:
         StoreError: another recorder process has it.
     """
@@ -59,6 +62,7 @@ class RecorderLock(_Lock):
     def __init__(self, data_dir: Path, ring_dir: Path) -> None:
         layout.make_directory(journal_directory(data_dir))
         super().__init__(spool_directory(data_dir), f"{data_dir} is being recorded into by another process")
+        self.is_first = os.fstat(self._fd).st_size == 0
         self.note(os.fsencode(ring_dir))  # so that whoever recovers the store finds the rings
 
 

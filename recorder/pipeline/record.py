@@ -22,12 +22,8 @@ from recorder.errors import StoreError
 from recorder.pipeline.drain import DiskLowError, Drain
 from recorder.pipeline.locks import RecorderLock
 from recorder.pipeline.parent import Parent, begin
-from recorder.store.counters import (
-    ERROR,
-    HEARTBEAT,
-    Counters,
-    inherited,
-)
+from recorder.store.counters import ERROR, HEARTBEAT, Counters, inherited
+from recorder.store.ring import note_loss
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +52,10 @@ def run(
     counters = counters or Counters()
     parent = Parent(parent_fd)
     stopped = parent.stopped
+    removed = False
     while (lock := _wait_for_lock(data_dir, ring_dir, stopped, counters)) is not None:
+        if removed or lock.is_first:
+            note_loss(ring_dir)
         drain = Drain(data_dir, ring_dir, counters, disk_floor_bytes)
         done = threading.Event()
         syncer = threading.Thread(target=_keep_syncing, args=(drain, done, sync_seconds, counters))
@@ -70,6 +69,7 @@ def run(
             syncer.join()
             drain.close()
             lock.release()
+        removed = True
         counters.add(ERROR, value="store_removed")
         log.error("%s was removed or replaced while it was recorded into; recording goes on in a new one", data_dir)
 

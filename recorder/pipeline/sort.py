@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from itertools import zip_longest
+from itertools import dropwhile, zip_longest
 from pathlib import Path
 from typing import Final
 
@@ -83,11 +83,6 @@ class Sorter:
         self._tails.clear()
         self._journals.clear()
         self._finished.clear()
-
-    @property
-    def bereft(self) -> list[str]:
-        """Sessions that go on, and whose journal is not at its place any more."""
-        return [writer.session_id for writer in self._journals.values() if not writer.path.exists()]
 
     def _adopt_journals(self) -> None:
         """Go on with journals that an earlier sorter left."""
@@ -212,8 +207,9 @@ class Sorter:
     def _write(self, key: tuple[str, int], records: list[RingRecord]) -> None:
         writer = self._journals.get(key)
         if writer is None:
-            if records[0].kind != RecordKind.OPENED:
-                return  # sorted before, and ended; see below
+            records = list(dropwhile(lambda record: record.kind != RecordKind.OPENED, records))
+            if not records:
+                return  # sorted before, and ended; or what was before went down with another store
             facts = msgspec.json.decode(records[0].data, type=_OpenedFacts)
             writer = self._journals[key] = JournalWriter(self._data_dir, facts.session_id)
         fresh = records

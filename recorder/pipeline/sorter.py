@@ -46,9 +46,6 @@ def run(
             _keep_sorting(sorter, data_dir, lock, parent, counters)
             if lock.is_in_place():
                 return
-            for session_id in sorter.bereft:
-                told = {"session_id": session_id}
-                log.error("recorded no further: %s was removed or replaced meanwhile", data_dir, extra=told)
         finally:
             sorter.close()
             lock.release()

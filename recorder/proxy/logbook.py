@@ -157,6 +157,20 @@ class Logbook:
                 self.tap.chunk(kind, data)
 
     @property
+    def is_bereft(self) -> bool:
+        """Whether the store that has the session so far is there no more."""
+        return self.tap is not None and self.tap.is_bereft
+
+    def begin_anew(self, traffic: tuple[int, int]) -> None:
+        """Go on in the store that there is now, where all that was said is missing.
+
+        Args:
+            traffic: bytes from the client and from the upstream.
+        """
+        if self.tap is not None:
+            self.tap.begin_anew(dict(zip(KINDS, traffic, strict=True)))
+
+    @property
     def records(self) -> bool:
         """Whether what is said now is recorded."""
         return self.tap is not None and self.tap.stopped is None
@@ -178,6 +192,8 @@ class Logbook:
         """
         if self.tap is None:
             return
+        if self.is_bereft:
+            self.begin_anew(traffic)
         tap, self.tap = self.tap, None
         facts = {"status": None, "client_bytes": traffic[0], "server_bytes": traffic[1], **facts}
         facts["missed_bytes"] = tap.missed_bytes

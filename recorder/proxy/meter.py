@@ -69,7 +69,7 @@ class Meter:
                 self._count(LEFT_OUT_BYTES, direction, tap.left_out[kind])
         if tap is not None and tap.gaps:
             self._count(GAPS, "", tap.gaps)
-            self._be_loud(sum(tap.missed.values()), now)
+            self._be_loud(sum(tap.missed.values()), tap.why, now)
 
     def finish(self, traffic: tuple[int, int], now: float) -> None:
         """The last look."""
@@ -88,11 +88,12 @@ class Meter:
             self._counters.add(metric, new, direction)
             self._seen[metric.name, direction] = total
 
-    def _be_loud(self, missed: int, now: float) -> None:
+    def _be_loud(self, missed: int, why: str, now: float) -> None:
         if missed > self._said_bytes and now - self._said_at >= _SAY_AGAIN_SECONDS:
             new, self._said_bytes, self._said_at = missed - self._said_bytes, missed, now
             log.error(
-                "%d bytes were forwarded and could not be recorded: the ring is full",
+                "%d bytes were forwarded and are not recorded: %s",
                 new,
+                why,
                 extra={"session_id": self._session_id, "gap_bytes": missed},
             )

@@ -213,6 +213,10 @@ class Session:
 
     def look_after(self, now: float) -> None:
         """Called now and then: ends a session that has been idle, or half-closed, for too long."""
+        if self._book is not None and self._book.is_bereft:
+            self._book.begin_anew(self._traffic)
+            if self._meter is not None:
+                self._meter.look(self._traffic, now)
         splice = self._running
         if splice is None:
             return
@@ -255,13 +259,13 @@ class Session:
             upstream.close()
             self._end()
             return
+        self._early_bytes = (len(request.rest), len(response.rest))
         if self._book is not None:
             self._book.accept(request, response)
         self._answered = True
         await send_all(self._client, response_head(response.head, request, route) + response.rest)
         if request.rest:
             await send_all(upstream, request.rest)
-        self._early_bytes = (len(request.rest), len(response.rest))
         negotiated = [value for name, value in response.headers if name.lower() == "sec-websocket-extensions"]
         self._extensions = ", ".join(negotiated)
         self._start_splice(upstream)

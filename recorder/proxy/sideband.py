@@ -125,6 +125,8 @@ class Sideband:
 
     def look_after(self, now: float) -> None:
         """Called now and then: counts, and leaves a call in which nothing has been said for too long."""
+        if self._book.is_bereft:
+            self._book.begin_anew(self._so_far)
         if self._meter is not None:
             self._meter.look(self._so_far, now)
         idle = self._config.idle_timeout_seconds

@@ -13,6 +13,9 @@ from recorder.store.carry import Carrier
 from recorder.store.ring import Receive, RingWriter
 
 _GAP_BYTES = 1024  # more than the records of two gaps
+_NOWHERE = 1 << 62  # no ring lives so long
+RING_FULL = "ring full"
+STORE_REMOVED = "store removed"
 
 
 def receive_and_tell(
@@ -39,11 +42,26 @@ class Tap:
         missed: by kind, bytes that could not be recorded.
         left_out: by kind, bytes not recorded on purpose.
         gaps: how many stretches `missed` is made of.
+        why: the reason of the last of them.
         stopped: why nothing more is recorded: `stop` was called, or nothing was to be recorded from the start.
         off: whether nothing was from the start: then there are facts only, and no GAP records.
     """
 
-    __slots__ = ("_gaps", "_owed", "_record", "_ring", "_session_no", "gaps", "left_out", "missed", "off", "stopped")
+    __slots__ = (
+        "_begun_at",
+        "_gaps",
+        "_owed",
+        "_record",
+        "_ring",
+        "_session_no",
+        "_told",
+        "gaps",
+        "left_out",
+        "missed",
+        "off",
+        "stopped",
+        "why",
+    )
 
     def __init__(self, ring: RingWriter, session_no: int, *, off: bool = False) -> None:
         self._ring = ring
@@ -51,9 +69,12 @@ class Tap:
         self._session_no = session_no
         self._gaps: dict[int, int] = {}
         self._owed: list[tuple[int, int, bytes]] = []  # kind, time and data of facts that the ring had no room for
+        self._told: list[tuple[int, int, bytes]] = []  # likewise of facts, to be told once more in another store
+        self._begun_at = _NOWHERE  # where in the ring's life the first of them ends
         self.missed: dict[int, int] = dict.fromkeys(SPEAKERS, 0)
         self.left_out: dict[int, int] = dict.fromkeys(SPEAKERS, 0)
         self.gaps = 0
+        self.why = RING_FULL
         self.off = off
         self.stopped: str | None = "not to be recorded" if off else None
         if off:
@@ -91,11 +112,38 @@ class Tap:
         """
         now = monotonic_ns()
         data = msgspec.json.encode(facts)
+        if kind != RecordKind.CLOSED:
+            self._told.append((kind, now, data))
         if (not self._gaps or self._end_gaps(now, len(data))) and self._append(kind, now, data):
             return True
         self._owed.append((kind, now, data))
         self._gaps.setdefault(RecordKind.CLIENT_BYTES, 0)  # an open gap is what makes `chunk` think twice
         return False
+
+    @property
+    def is_bereft(self) -> bool:
+        """Whether the store that the session began in is there no more."""
+        return self._begun_at <= self._ring.lost_until
+
+    def begin_anew(self, carried: dict[int, int]) -> None:
+        """Record once more that the session began, for the store that there is now, and that all it said is missing.
+
+        Args:
+            carried: by kind, bytes so far.
+        """
+        now = monotonic_ns()
+        self._begun_at = _NOWHERE
+        self._owed = list(self._told)
+        for kind, total in carried.items():
+            said = total - self.left_out[kind]
+            if count := said - self._gaps.get(kind, 0):
+                facts = gap_facts(SPEAKERS[RecordKind(kind)], count, STORE_REMOVED)
+                self._owed.append((RecordKind.GAP, now, facts))
+            if said != self.missed[kind]:
+                self.gaps, self.why = self.gaps + 1, STORE_REMOVED
+                self.missed[kind] = said
+        self._gaps.setdefault(RecordKind.CLIENT_BYTES, 0)  # see `facts`
+        self.settle()
 
     def settle(self) -> bool:
         """Record what could not be recorded before; False while there is no room."""
@@ -115,7 +163,8 @@ class Tap:
         if self.stopped is not None:
             self.left_out[kind] += count
             return
-        self.gaps += kind not in self._gaps
+        if kind not in self._gaps:
+            self.gaps, self.why = self.gaps + 1, RING_FULL
         self._gaps[kind] = self._gaps.get(kind, 0) + count
         self.missed[kind] += count
         self._ring.owe(self._session_no, kind, self._gaps[kind])
@@ -131,10 +180,10 @@ class Tap:
         owed, self._owed = self._owed, []
         for kind, at_ns, data in owed:
             if kind == RecordKind.CLOSED:  # nothing comes after that
-                self._report(self._gaps, "ring full", now)
+                self._report(self._gaps, RING_FULL, now)
                 self._gaps.clear()
             self._append(kind, at_ns, data)
-        self._report(self._gaps, "ring full", now)
+        self._report(self._gaps, RING_FULL, now)
         self._gaps.clear()
         if self.stopped is not None:
             self._gaps[RecordKind.CLIENT_BYTES] = 0
@@ -143,7 +192,10 @@ class Tap:
     def _append(self, kind: int, at_ns: int, data: bytes) -> bool:
         if kind == RecordKind.CLOSED and self.stopped is not None and not self.off:
             self._report(self.left_out, self.stopped, at_ns)
-        return self._record(kind, self._session_no, at_ns, data)
+        recorded = self._record(kind, self._session_no, at_ns, data)
+        if kind == RecordKind.OPENED and recorded:
+            self._begun_at = self._ring.head
+        return recorded
 
     def _report(self, counts: dict[int, int], reason: str, now: int) -> None:
         for kind, count in counts.items():

@@ -49,6 +49,7 @@ TAIL_WORD: Final = 16
 HELD_BACK_WORD: Final = 24  # written by the reader: nonzero while it takes no more
 SETTLED_WORD: Final = 40  # written by the writer: what is after it may be in use still, and must not be wiped
 TAKEN_WORD: Final = 32  # written by the reader: what is before it is taken, and is being wiped until the tail is there
+LOST_WORD: Final = 48  # written by a reader: what is before it was put into a store that is there no more
 OWED_WORDS: Final = range(64, PAGE // 8, 2)  # pairs: whose (session number, kind), and how many bytes
 KIND_SHIFT: Final = 32
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
@@ -96,6 +97,21 @@ def check_directory(directory: Path) -> None:
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & _OTHERS_WRITE:
             hint = "Remove it, or name another tmpfs with --ring-dir."
             raise StoreError(f"{directory} is not a directory of this user's alone", hint=hint)
+
+
+def note_loss(directory: Path) -> None:
+    """Tell the writers of all rings that the store that has what was taken from them is there no more.
+
+    Args:
+        directory: where the rings lie.
+    """
+    for path in directory.glob(f"*{SUFFIX}"):
+        with contextlib.suppress(FileNotFoundError):  # drained, and gone
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                os.pwrite(fd, os.pread(fd, 8, 8 * TAIL_WORD), 8 * LOST_WORD)
+            finally:
+                os.close(fd)
 
 
 class RingWriter:
@@ -243,6 +259,16 @@ class RingWriter:
     def used_bytes(self) -> int:
         """How much the recorder process has not taken yet."""
         return int(self._words[HEAD_WORD] - self._words[TAIL_WORD])
+
+    @property
+    def head(self) -> int:
+        """Up to where in its life it was written."""
+        return int(self._words[HEAD_WORD])
+
+    @property
+    def lost_until(self) -> int:
+        """Up to where in its life all was put into a store that is there no more."""
+        return int(self._words[LOST_WORD])
 
     @property
     def held_back(self) -> bool:
