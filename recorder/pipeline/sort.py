@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import dropwhile, zip_longest
 from pathlib import Path
 from typing import Final
@@ -34,6 +36,11 @@ _STINT_SECONDS: Final = 120e-6
 PART_BYTES: Final = 64 << 20
 """A journal of this size goes on in a next part, whatever its age: the sealer holds one in memory."""
 _ROLLS_AT_ONCE: Final = 50  # half a millisecond each: what is to be shown live must not wait for them
+_HAND_ON_AT_ONCE: Final = 256
+_SYNCS_AT_ONCE: Final = 8
+_DISPOSE_AT_ONCE: Final = 64
+_LEAST_OPEN: Final = 64
+_SPARE_FILES: Final = _HAND_ON_AT_ONCE + _DISPOSE_AT_ONCE + 64
 _LOST: Final = {"closed_by": "lost", "status": None, "client_bytes": None, "server_bytes": None}
 
 
@@ -69,6 +76,9 @@ class Sorter:
         self._newer: set[Path] = set()  # spools of a newer version
         self._sorted: dict[str, int] = {}  # by ring, up to where in its life
         self._journals: dict[tuple[str, int], JournalWriter] = {}
+        self._open: dict[JournalWriter, None] = {}  # those of them that have not been parked, the least used first
+        self._most_open = max(resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE_FILES, _LEAST_OPEN)
+        self._closed: set[str] = set()  # sessions of which an earlier sorter had all
         self._unsynced: set[JournalWriter] = set()
         self._finished: list[JournalWriter] = []
         self._ended: list[tuple[str, int]] = []  # adopted journals that lack nothing but being handed on
@@ -90,7 +100,9 @@ class Sorter:
             try:
                 while len(journals) > 1 and not holds_frames(journals[-1].path):  # a power cut took what was in it
                     journals.pop().path.unlink()
-                if not journals[-1].closed:
+                if journals[-1].closed:
+                    self._closed.add(journals[-1].session_id)
+                else:
                     self._adopt(journals[-1])
             except StoreError as error:  # of a newer version, say: it waits for whoever can read it
                 log.error("%s. %s", error.message, error.hint)  # noqa: TRY400 - the words say it all
@@ -105,11 +117,13 @@ class Sorter:
         if first is None or first.kind != RecordKind.OPENED:
             told = {"session_id": journal.session_id}
             log.warning("the journal holds nothing that could be recovered", extra=told)
+            writer.park()
             self._finished.append(writer)
             return
         facts = msgspec.json.decode(first.data, type=_OpenedFacts)
         self._journals[facts.ring, facts.session_no] = writer
         self._unsynced.add(writer)
+        self._use(writer)
         if writer.ended:
             self._ended.append((facts.ring, facts.session_no))
 
@@ -138,6 +152,10 @@ class Sorter:
                 spool.path.rename(spool.path.with_suffix(".unreadable"))
             else:
                 done += [spool.path] if finished else []
+            if len(done) >= _DISPOSE_AT_ONCE:
+                self._hand_on()
+                self._dispose_of(done)
+                done.clear()
         for key in self._ended:  # not before the spools were sorted: they may hold them once more
             if key in self._journals:
                 self._finish(key)
@@ -183,6 +201,8 @@ class Sorter:
             if session_no not in self._written:
                 self._write((ring, session_no), records)
                 self._written.add(session_no)
+                if len(self._finished) >= _HAND_ON_AT_ONCE:
+                    self._hand_on()
                 self._give_way()
         self._failed = None
         self._sorted[ring] = max(known, block.position + len(block.data))
@@ -211,6 +231,8 @@ class Sorter:
             if not records:
                 return  # sorted before, and ended; or what was before went down with another store
             facts = msgspec.json.decode(records[0].data, type=_OpenedFacts)
+            if facts.session_id in self._closed:
+                return
             writer = self._journals[key] = JournalWriter(self._data_dir, facts.session_id)
         fresh = records
         if records[0].position <= writer.last_position:  # a process was killed before it could let go of them
@@ -225,12 +247,24 @@ class Sorter:
             self._counters.add(JOURNAL_RECORDS, len(fresh))
             writer.last_position = fresh[-1].position
             self._unsynced.add(writer)
+            self._use(writer)
         if records[-1].kind == RecordKind.CLOSED:
             self._finish(key)
+
+    def _use(self, writer: JournalWriter) -> None:
+        """Note that its file is open, and close another where there are too many."""
+        self._open.pop(writer, None)
+        self._open[writer] = None
+        if len(self._open) > self._most_open:
+            idle = next(iter(self._open))
+            del self._open[idle]
+            idle.park()
 
     def _finish(self, key: tuple[str, int]) -> None:
         writer = self._journals.pop(key)
         self._unsynced.discard(writer)
+        self._open.pop(writer, None)
+        writer.park()
         self._finished.append(writer)
 
     def _close_as_lost(self, key: tuple[str, int]) -> None:
@@ -271,22 +305,30 @@ class Sorter:
             self._parts_fail = False
             self._unsynced.discard(writer)
             self._unsynced.add(following)
+            self._open.pop(writer, None)
+            self._use(following)
             self._finished.append(writer)
             self._give_way()
 
     def _hand_on(self) -> None:
         """Hand finished journals to the sealer."""
         while self._finished:
-            self._finished[-1].close(finished=True)
-            self._finished.pop()
+            some = self._finished[-_HAND_ON_AT_ONCE:]
+            _sync(some)
+            for writer in reversed(some):
+                writer.close(finished=True)
+                self._finished.pop()
 
     def _dispose_of(self, spools: list[Path]) -> None:
         if not spools:
             return
-        for writer in self._unsynced:
-            writer.begin_sync()
-        for writer in self._unsynced:
-            writer.sync()
+        unsynced = list(self._unsynced)
+        for start in range(0, len(unsynced), _HAND_ON_AT_ONCE):
+            some = unsynced[start : start + _HAND_ON_AT_ONCE]
+            _sync(some)
+            for writer in some:
+                if writer not in self._open:
+                    writer.park()
         sync_directory(journal_directory(self._data_dir))
         self._unsynced.clear()
         for path in spools:
@@ -296,3 +338,19 @@ class Sorter:
     def _unsorted_bytes(self) -> int:
         offsets = {path: tail.offset for path, tail in self._tails.items()}
         return sum(spool.path.stat().st_size - offsets.get(spool.path, 0) for spool in list_spools(self._data_dir))
+
+
+def _sync(writers: list[JournalWriter]) -> None:
+    """Force journals to the disk, together: one after the other, each would wait for it by itself, ten times as long.
+
+    Raises:
+        OSError: the disk fails.
+    """
+    for writer in writers:
+        writer.begin_sync()
+    if len(writers) > 1:
+        with ThreadPoolExecutor(_SYNCS_AT_ONCE) as pool:
+            list(pool.map(JournalWriter.sync, writers))
+    else:
+        for writer in writers:
+            writer.sync()

@@ -75,7 +75,8 @@ def encode_frame(position: int, at_ns: int, kind: int, data: bytes) -> bytes:
 class JournalWriter:
     """Appends to one session's journal.
 
-    Opening an existing journal cuts off a torn frame at its end, left by a writer that was killed in mid-write.
+    Opening an existing journal cuts off a torn frame at its end, left by a writer that was killed in mid-write. The
+    file stays open; whoever writes to thousands can `park` some, which are opened again where there is need.
 
     Args:
         data_dir: the store.
@@ -99,7 +100,7 @@ class JournalWriter:
         self._rolled = False
         self._facts_end = len(MAGIC)
         anew = os.O_TRUNC if hidden else 0
-        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | anew, 0o600)
+        self._open = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | anew, 0o600)
         self.last_position = -1
         self.ended = False
         self.size = os.fstat(self._fd).st_size
@@ -111,8 +112,20 @@ class JournalWriter:
             else:
                 self._recover()
         except OSError:
-            os.close(self._fd)
+            self.park()
             raise
+
+    @property
+    def _fd(self) -> int:
+        if self._open < 0:
+            self._open = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        return self._open
+
+    def park(self) -> None:
+        """Close the file for now."""
+        if self._open >= 0:
+            os.close(self._open)
+            self._open = -1
 
     def _recover(self) -> None:
         tail = JournalTail(self.path)
@@ -196,15 +209,13 @@ class JournalWriter:
         return frame[1]
 
     def close(self, *, finished: bool) -> None:
-        """Close the file; `finished` says that no more comes, so that the sealer may have it.
+        """Close the file; `finished` says that no more comes, so that the sealer may have it: all is synced.
 
         What was rolled keeps its name; else the CLOSED record is in, and the name says so.
         """
-        if finished:
-            os.fdatasync(self._fd)
-            if not self._rolled:
-                self.path.rename(self.path.with_name(journal_name(self.session_id, self.part, closed=True)))
-        os.close(self._fd)
+        if finished and not self._rolled:
+            self.path.rename(self.path.with_name(journal_name(self.session_id, self.part, closed=True)))
+        self.park()
 
 
 class JournalTail:
