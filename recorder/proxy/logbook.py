@@ -40,7 +40,6 @@ class Logbook:
         session_id: the session's.
         about: what may be told of it while it runs.
         tap: where its bytes go; None where nothing is recorded, and after its end.
-        unrecordable: it should be recorded, and is not.
     """
 
     __slots__ = (
@@ -54,7 +53,6 @@ class Logbook:
         "about",
         "session_id",
         "tap",
-        "unrecordable",
     )
 
     def __init__(self, ring: RingWriter, session_no: int, counters: Counters) -> None:
@@ -68,7 +66,6 @@ class Logbook:
         self.session_id = new_session_id(self._now_ns)
         self.about: dict[str, Any] = {"session_id": self.session_id}
         self.tap: Tap | None = None
-        self.unrecordable = False
 
     @property
     def named(self) -> dict[str, Any]:
@@ -122,14 +119,13 @@ class Logbook:
             session_no=self._session_no,
         )
         refuse = config.on_recording_failure == "refuse" and not off
-        if not (refuse and self._ring.held_back) and tap.facts(RecordKind.OPENED, facts):
-            self.tap = tap
-        elif refuse:
+        recorded = not (refuse and self._ring.held_back) and tap.facts(RecordKind.OPENED, facts)
+        if refuse and not recorded:
             raise RefusedError(503, "cannot_record", "this session cannot be recorded now, and the policy is to refuse")
-        else:
-            self.unrecordable = not off
+        self.tap = tap
+        if not recorded:
             self._counters.add(ERROR, value="not_recorded")
-            log.error("the session is not recorded: the ring is full", extra=self.named | {"cause": "ring_full"})
+            log.error("the session is not recorded yet: the ring is full", extra=self.named | {"cause": "ring_full"})
 
     def connected(self, seconds: float) -> None:
         """Note how long it took to connect to the upstream."""

@@ -32,17 +32,15 @@ class Meter:
     Args:
         counters: the worker's.
         session_id: for the log.
-        tap: the session's, or None.
-        wanted: whether a session without a tap should have had one: its bytes are then a gap.
+        tap: the session's; None where nothing is recorded on purpose.
     """
 
-    __slots__ = ("_counters", "_said_at", "_said_bytes", "_seen", "_session_id", "_tap", "_unrecorded", "_wanted")
+    __slots__ = ("_counters", "_said_at", "_said_bytes", "_seen", "_session_id", "_tap", "_unrecorded")
 
-    def __init__(self, counters: Counters, session_id: str, tap: Tap | None, *, wanted: bool) -> None:
+    def __init__(self, counters: Counters, session_id: str, tap: Tap | None) -> None:
         self._counters = counters
         self._session_id = session_id
         self._tap = tap
-        self._wanted = wanted
         self._seen: dict[tuple[str, str], int] = {}
         self._said_bytes = 0
         self._said_at = -_SAY_AGAIN_SECONDS
@@ -63,7 +61,7 @@ class Meter:
         for direction, kind, carried in zip(DIRECTIONS, _KINDS, traffic, strict=True):
             self._count(BYTES, direction, carried)
             if tap is None:
-                self._count(GAP_BYTES if self._wanted else LEFT_OUT_BYTES, direction, carried)
+                self._count(LEFT_OUT_BYTES, direction, carried)
             elif tap.missed_bytes:
                 self._count(GAP_BYTES, direction, tap.missed[kind])
                 self._count(LEFT_OUT_BYTES, direction, tap.left_out[kind])

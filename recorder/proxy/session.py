@@ -319,7 +319,7 @@ class Session:
             self._counters.add(HTTP_REQUESTS)
         else:
             book = self._book
-            self._meter = Meter(self._counters, book.session_id, book.tap, wanted=book.unrecordable)
+            self._meter = Meter(self._counters, book.session_id, book.tap)
         self._splice.start()
 
     async def _refuse(self, refusal: RefusedError, upstream: socket.socket | None) -> None:

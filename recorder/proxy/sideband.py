@@ -202,7 +202,7 @@ class Sideband:
         self._book.connected(seconds)
         self._book.accept(self._request, response)  # with what came together with the head
         self._traffic[1] += len(response.rest)
-        self._meter = Meter(self._counters, self._book.session_id, self._book.tap, wanted=True)
+        self._meter = Meter(self._counters, self._book.session_id, self._book.tap)
         log.info("joined call %s", self._call.call_id, extra=self._book.named)
         self._heard_at = time.monotonic()
         await self._answer(response.rest)

@@ -209,11 +209,11 @@ def test_every_refusal_has_a_cause_of_its_own() -> None:
 class Metered:
     """A session with a small ring, and what it says."""
 
-    def __init__(self, tmp_path: Path, *, tapped: bool = True, wanted: bool = False) -> None:
+    def __init__(self, tmp_path: Path, *, tapped: bool = True) -> None:
         self.ring = RingWriter(tmp_path, 16384)
         self.tap = Tap(self.ring, 1)
         self.counters = Counters()
-        self.meter = Meter(self.counters, "session-1", self.tap if tapped else None, wanted=wanted)
+        self.meter = Meter(self.counters, "session-1", self.tap if tapped else None)
 
     def counted(self, *metrics: object) -> list[int]:
         return [self.counters[metric, direction] for metric in metrics for direction in ("client", "server")]  # type: ignore[index]
@@ -229,13 +229,12 @@ def test_a_sessions_bytes_are_counted_once(tmp_path: Path) -> None:
     assert [session.counters[metric] for metric in (SESSIONS_OPENED, SESSIONS_OPEN, SESSIONS_UNRECORDED)] == [1, 0, 0]
 
 
-@pytest.mark.parametrize(("wanted", "expected"), [(True, [7, 2, 0, 0]), (False, [0, 0, 7, 2])])
-def test_what_is_not_recorded_is_a_gap_or_left_out(tmp_path: Path, wanted: bool, expected: list[int]) -> None:
-    session = Metered(tmp_path, tapped=False, wanted=wanted)
+def test_what_is_not_recorded_on_purpose_is_left_out(tmp_path: Path) -> None:
+    session = Metered(tmp_path, tapped=False)
     session.meter.look((7, 2), 1.0)
     assert session.counters[SESSIONS_UNRECORDED] == 1
     session.meter.finish((7, 2), 1.5)
-    assert session.counted(GAP_BYTES, LEFT_OUT_BYTES) == expected
+    assert session.counted(GAP_BYTES, LEFT_OUT_BYTES) == [0, 0, 7, 2]
     assert session.counters[SESSIONS_UNRECORDED] == 0
 
 
