@@ -110,20 +110,22 @@ class Drain:
         return sum(self._take_from(name, ring) for name, ring in self._rings.items() if ring.used_bytes)
 
     def _take_from(self, name: str, ring: RingReader) -> int:
-        self._counters.raise_to(RING_HIGH_WATER, ring.used_bytes)
-        end = ring.head
-        start = position = self._taken.get(name, ring.tail)
+        end, tail = ring.head, ring.tail
+        self._counters.raise_to(RING_HIGH_WATER, end - tail)
+        start = position = self._taken.get(name, tail)
+        if start == end:
+            ring.release(end)  # it may have been settled since
         while position < end:
             data, following = ring.piece(position, end, _BLOCK_BYTES)
             spool = self._spools.get(name) or self._go_on(name)
             size = spool.size
             spool.append(position, data, self._give_way)
             self._counters.add(SPOOL_BYTES, spool.size - size)
-            with self._lock:
-                self._unsynced.add(spool)
+            if spool not in self._unsynced:
+                with self._lock:
+                    self._unsynced.add(spool)
             self._taken[name] = position = following
             ring.release(following, self._give_way)
-        ring.release(position)
         return end - start
 
     def _go_on(self, name: str) -> SpoolWriter:

@@ -29,7 +29,10 @@ log = logging.getLogger(__name__)
 
 SYNC_SECONDS: Final = 1.0
 DISK_FLOOR_BYTES: Final = 512 << 20
-_POLL_SECONDS: Final = 0.02  # what a ring holds by then is still in the processor's cache
+_SOON_SECONDS: Final = 0.02
+_LATER_SECONDS: Final = 0.04
+_ROUND_BYTES: Final = 1 << 20  # still in the processor's cache, and more than it costs to come for
+_ROUND_FILL: Final = 1 / 16
 _LOOK_SECONDS: Final = 0.25  # for new rings, dead workers, the disk
 _NICENESS: Final = 5  # of a processor that is not enough for both, the worker with its callers gets three quarters
 _RETRY_SECONDS: Final = 1.0
@@ -77,6 +80,7 @@ def run(
 def _keep_draining(drain: Drain, lock: RecorderLock, ring_dir: Path, parent: Parent, counters: Counters) -> None:
     """Until all is done, or the store is not at its place any more."""
     outage = _Outage(counters)
+    pace = Pace()
     while lock.is_in_place():
         counters.set(HEARTBEAT, time.monotonic_ns())
         last_round = parent.stopped.is_set()
@@ -85,7 +89,7 @@ def _keep_draining(drain: Drain, lock: RecorderLock, ring_dir: Path, parent: Par
             outage.is_over()
             if last_round and (parent.orderly or not drain.rings):
                 return
-            _keep_taking(drain, None if last_round else parent.stopped)
+            _keep_taking(drain, None if last_round else parent.stopped, pace)
         except OSError as error:
             if not lock.is_in_place():
                 return
@@ -106,15 +110,37 @@ def _say_what_is_left(drain: Drain, ring_dir: Path) -> None:
     )
 
 
-def _keep_taking(drain: Drain, stopped: threading.Event | None) -> None:
+def _keep_taking(drain: Drain, stopped: threading.Event | None, pace: Pace) -> None:
     """Until it is time to look around again, or there is news of being `stopped`."""
     due = time.monotonic() + _LOOK_SECONDS
     while time.monotonic() < due:
         if stopped is None:
-            time.sleep(_POLL_SECONDS)
-        elif stopped.wait(_POLL_SECONDS):
+            time.sleep(pace.seconds)
+        elif stopped.wait(pace.seconds):
             return
-        drain.take()
+        fill = drain.fill
+        pace.took(drain.take(), fill)
+
+
+class Pace:
+    """How often it comes round: to come costs the same, whatever there is to take.
+
+    Attributes:
+        seconds: how long to let rings fill.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = _SOON_SECONDS
+
+    def took(self, moved: int, fill: float) -> None:
+        """Say what there was to take.
+
+        Args:
+            moved: in bytes.
+            fill: how much of the fullest ring that was, from 0 to 1.
+        """
+        enough = max(moved / _ROUND_BYTES, fill / _ROUND_FILL, _SOON_SECONDS / _LATER_SECONDS)
+        self.seconds = min(max(self.seconds / enough, _SOON_SECONDS), _LATER_SECONDS)
 
 
 class _Outage:

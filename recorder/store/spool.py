@@ -88,7 +88,7 @@ class SpoolWriter:
         self.size = 0
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            self._write(memoryview(MAGIC))
+            self._write(0, MAGIC)
         except OSError:
             os.close(self._fd)
             self.path.unlink(missing_ok=True)
@@ -111,25 +111,36 @@ class SpoolWriter:
         Raises:
             OSError: the disk is full or failing; the file is as it was before.
         """
-        crc = crc32(_COVERED.pack(len(data), position))
-        for start in range(0, len(data), _STEP_BYTES):
+        # Pieces end at multiples of their size in the file: what crosses a page costs the kernel two of them.
+        size = len(data)
+        crc = crc32(_COVERED.pack(size, position))
+        for start in range(0, size, _STEP_BYTES):
             crc = crc32(data[start : start + _STEP_BYTES], crc)
             pause()
+        header = _BLOCK.pack(_MARKER, crc, size, position)
+        at = self.size
+        done = min(_STEP_BYTES - (at + _HEADER) % _STEP_BYTES, size)
         try:
-            at = self._write(memoryview(_BLOCK.pack(_MARKER, crc, len(data), position)), self.size)
-            for start in range(0, len(data), _STEP_BYTES):
-                at = self._write(data[start : start + _STEP_BYTES], at)
+            at = self._write(at, header, data[:done])
+            pause()
+            while done < size:
+                following = done + _STEP_BYTES
+                at = self._write(at, data[done:following])
+                done = following
                 pause()
         except OSError:
             os.ftruncate(self._fd, self.size)
             raise
         self.size = at
 
-    def _write(self, data: memoryview, at: int = 0) -> int:
-        written = 0
-        while written < len(data):
-            written += os.pwrite(self._fd, data[written:], at + written)
-        return at + written
+    def _write(self, at: int, *pieces: bytes | memoryview) -> int:
+        end = at + sum(map(len, pieces))
+        at += os.pwritev(self._fd, pieces, at)
+        if at < end:
+            rest = memoryview(b"".join(pieces))
+            while at < end:
+                at += os.pwrite(self._fd, rest[at - end :], at)
+        return end
 
     def begin_sync(self) -> None:
         """Have the disk begin with what `sync` waits for."""

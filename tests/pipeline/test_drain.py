@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from recorder.pipeline.drain import Drain
+from recorder.pipeline.record import Pace
 from recorder.pipeline.sort import Sorter
 from recorder.protocol.envelope import RecordKind
 from recorder.proxy.tap import Tap
@@ -190,7 +191,7 @@ def test_a_full_disk_keeps_records_in_the_ring(store: Store, drain: Drain, monke
     store.say(1, CLIENT, b"written")
     drain.drain()
     store.say(1, CLIENT, bytes(300_000))
-    write, left = os.pwrite, [1]
+    write, left = os.pwritev, [1]
 
     def full(*arguments: object) -> int:
         if not left:
@@ -198,7 +199,7 @@ def test_a_full_disk_keeps_records_in_the_ring(store: Store, drain: Drain, monke
         left.pop()
         return write(*arguments)  # type: ignore[arg-type]  # as they came
 
-    monkeypatch.setattr("recorder.store.spool.os.pwrite", full)
+    monkeypatch.setattr("recorder.store.spool.os.pwritev", full)
     with pytest.raises(OSError, match="No space left"):
         drain.drain()
     assert store.ring.used_bytes() > 300_000
@@ -300,3 +301,20 @@ def test_what_was_said_once_there_was_room_is_not_said_again(store: Store, drain
     drain.drain()
     assert [kind for _, kind, _ in spooled(store)].count(RecordKind.GAP) == 1
     drain.close()
+
+
+def test_it_comes_less_often_where_there_is_little_to_take() -> None:
+    pace = Pace()
+    seconds = [pace.seconds]
+    for moved, fill in (
+        (400_000, 0.01),
+        (800_000, 0.01),
+        (1 << 20, 0.01),
+        (2 << 20, 0.01),
+        (0, 0.0),
+        (0, 0.0),
+        (5000, 0.5),
+    ):
+        pace.took(moved, fill)
+        seconds.append(round(pace.seconds, 3))
+    assert seconds == [0.02, 0.04, 0.04, 0.04, 0.02, 0.04, 0.04, 0.02]

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,20 @@ def test_blocks_come_back_as_they_were(data_dir: Path) -> None:
     path = write(data_dir, blocks)
     assert read(path) == blocks
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("most", [1, 7, 100_000, 200_000])
+def test_what_the_kernel_takes_in_parts_is_written_whole(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    pwritev = os.pwritev
+
+    def some(fd: int, pieces: list[bytes], at: int) -> int:
+        return pwritev(fd, [b"".join(pieces)[:most]], at)
+
+    monkeypatch.setattr("recorder.store.spool.os.pwritev", some)
+    blocks = [(0, bytes(range(250)) * 1200), (300_000, b""), (300_000, b"end")]
+    assert read(write(data_dir, blocks)) == blocks
 
 
 def test_a_tail_gives_each_block_once_while_more_come(data_dir: Path) -> None:
