@@ -21,7 +21,7 @@ from typing import Any, Final, Literal, Protocol
 
 from recorder.proxy.selector import READ, WRITE, SpliceSelector
 from recorder.proxy.sockets import end_sending, reset_when_sent, words_for
-from recorder.proxy.streams import NOT_NOW, Buffer, Filter, filtered_from, received_from, sender
+from recorder.proxy.streams import NOT_NOW, Buffer, Filter, filtered_from, received_from, sender, taken_by
 from recorder.store.carry import NO_ROOM, SAMPLED, UNSENT, Carrier
 from recorder.store.ring import Receive
 
@@ -190,13 +190,16 @@ class Splice:
 
     def _equip(self) -> None:
         for lane in (self._up, self._down):
-            lane.forward = self._forwarder(lane)
-            plain = not isinstance(lane.source, ssl.SSLSocket) and not isinstance(lane.sink, ssl.SSLSocket)
-            if self._tap is not None and lane.filter is None and plain:
+            receive, carrier = self._receiver(lane), None
+            if self._tap is not None and lane.filter is None and not isinstance(lane.source, ssl.SSLSocket):
                 carrier = self._tap.carrier(lane.kind, lane.source.fileno(), lane.sink.fileno(), SAMPLE_EVERY)
-                if carrier is not None:
-                    lane.sent_on, lane.native = lane.carried, carrier.lane
-                    lane.forward = self._in_one_step(lane, carrier, lane.forward)
+            if carrier is None:
+                lane.forward = self._forwarder(lane, receive)
+            elif isinstance(lane.sink, ssl.SSLSocket):
+                lane.forward = self._forwarder(lane, taken_by(carrier, receive))
+            else:
+                lane.sent_on, lane.native = lane.carried, carrier.lane
+                lane.forward = self._in_one_step(lane, carrier, self._forwarder(lane, receive))
 
     def _in_one_step(self, lane: _Lane, carrier: Carrier, step_by_step: Callable[[int], None]) -> Callable[[int], None]:
         """What carries a lane's chunks over by its carrier, and does `step_by_step` what that leaves undone."""
@@ -230,12 +233,12 @@ class Splice:
             lane.held = rest
             self._watch_both()
 
-    def _forwarder(self, lane: _Lane) -> Callable[[int], None]:
+    def _forwarder(self, lane: _Lane, receive: Callable[[], Buffer]) -> Callable[[int], None]:
         """What carries a lane's chunks over: the handler of a socket of which nothing is wanted but to be read.
 
         It has all that it needs at hand, for it is called tens of thousands of times a second.
         """
-        receive, kind, send, now = self._receiver(lane), lane.kind, lane.send, time.monotonic_ns
+        kind, send, now = lane.kind, lane.send, time.monotonic_ns
         # Sampling begins anywhere, so that short sessions have their share of it.
         until_sample = os.getrandom(1)[0] % SAMPLE_EVERY + 1
 

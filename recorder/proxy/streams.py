@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
+from recorder.store.carry import NO_ROOM, Carrier
 from recorder.store.ring import Receive
 
 Buffer = bytes | memoryview
@@ -60,6 +61,25 @@ def received_from(source: socket.socket) -> Receive:
         return length
 
     return receive
+
+
+def taken_by(carrier: Carrier, step_by_step: Callable[[], Buffer]) -> Callable[[], Buffer]:
+    """What receives into the ring in one step, or `step_by_step` where that cannot be; it raises as the socket does."""
+    take, native, blocked, ring, no_room = carrier.take, carrier.lane, carrier.blocked, carrier.ring, -NO_ROOM
+
+    def taken() -> Buffer:
+        length = no_room if blocked else take(native)
+        if length > 0:
+            body: int = native.body
+            return ring[body : body + length]
+        if length == no_room:
+            return step_by_step()
+        error = carrier.error
+        if error is not None:
+            raise error
+        return b""
+
+    return taken
 
 
 def sender(sink: socket.socket) -> Callable[[Buffer], int]:

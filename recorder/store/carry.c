@@ -1,4 +1,5 @@
-/* A message's whole way through the proxy between two plain sockets: received into the ring, on record, sent on.
+/* A message's whole way through the proxy between two plain sockets: received into the ring, on record, sent on;
+   or its way into the ring alone, where OpenSSL sends it on.
 
    What `RingWriter.receiver` and a `send` do, in one step: a worker does it tens of thousands of times a second.
    Whatever is not the usual course is told to the caller, who deals with it as ever. */
@@ -19,28 +20,40 @@ static uint64_t now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static int carry(struct lane *lane)
+/* Receive into the ring, and put it on record. Gives how many bytes, which lie at `body`; else what came instead. */
+static int take(struct lane *lane)
 {
     struct place *place = lane->place;
     if (place->next + sizeof(struct record) + place->window > place->room_until)
-        return NO_ROOM;
-    uint8_t *at = place->ring + place->next, *body = at + sizeof(struct record);
+        return -NO_ROOM;
+    uint8_t *at = place->ring + place->next;
+    lane->body = place->next + sizeof(struct record);
     ssize_t length;
     do
-        length = recv(lane->source, body, place->window, 0);
+        length = recv(lane->source, at + sizeof(struct record), place->window, 0);
     while (length < 0 && errno == EINTR);
     if (length <= 0) {
         lane->error = length ? errno : 0;
-        return NOTHING;
+        return -NOTHING;
     }
 
-    struct record record = { (uint32_t)length, lane->session_no, now_ns(), lane->kind };
+    lane->at_ns = now_ns();
+    struct record record = { (uint32_t)length, lane->session_no, lane->at_ns, lane->kind };
     memcpy(at, &record, sizeof record);
-    place->next = (place->next + sizeof record + (uint64_t)length + 7) & ~(uint64_t)7;
+    place->next = (lane->body + (uint64_t)length + 7) & ~(uint64_t)7;
     /* The reader is another process: what the head covers has to be there before the head is. */
     __atomic_store_n(place->head, (uint64_t)place->lap + place->next, __ATOMIC_RELEASE);
+    return (int)length; /* a window is much smaller than that */
+}
+
+static int carry(struct lane *lane)
+{
+    int length = take(lane);
+    if (length < 0)
+        return -length;
     lane->carried += (uint64_t)length;
 
+    uint8_t *body = lane->place->ring + lane->body;
     ssize_t sent;
     do
         sent = send(lane->sink, body, (size_t)length, MSG_NOSIGNAL);
@@ -49,7 +62,7 @@ static int carry(struct lane *lane)
     int sampled = !--lane->until_sample;
     if (sampled) {
         lane->until_sample = lane->sample_every;
-        lane->took_ns = now_ns() - record.at_ns;
+        lane->took_ns = now_ns() - lane->at_ns;
     }
     if (sent == length)
         return sampled ? SAMPLED : CARRIED;

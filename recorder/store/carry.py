@@ -1,4 +1,4 @@
-"""A message's whole way between two plain sockets in one step, where `carry.c` is compiled.
+"""A message's whole way between two plain sockets in one step, where `carry.c` is compiled; or its way into the ring.
 
 Where it is not, `RingWriter.receiver` and a splice take the same steps one by one, at a few times the price.
 """
@@ -55,10 +55,12 @@ class SharedPlace:
 
     Attributes:
         place: to be used instead of `place`; where nothing is compiled, it is that.
+        view: the ring.
     """
 
     def __init__(self, ring: mmap.mmap, head: int, window: int, place: Place) -> None:
         self.place: Any = place
+        self.view = memoryview(ring)
         if _carry is not None:
             self._base = _carry.ffi.from_buffer("uint8_t[]", ring)
             self.place = _carry.ffi.new("struct place *")
@@ -70,6 +72,7 @@ class SharedPlace:
     def close(self) -> None:
         """Nobody may write any more: the map is about to go."""
         self.place.room_until = 0
+        self.view.release()
         if _carry is not None:
             _carry.ffi.release(self._base)
 
@@ -101,16 +104,20 @@ class Carrier:
 
     Attributes:
         carry: called with `lane` when there is something to read: one of the outcomes above.
-        lane: what C keeps of it, with `carried`, the bytes so far.
-        blocked: do not call it while there is anything in it.
+        take: likewise, to receive and record and no more: how many bytes, or the outcome, negative.
+        lane: what C keeps of it, with `carried`, the bytes so far, and `body`, where in the ring lies what was taken.
+        blocked: do not call them while there is anything in it.
+        ring: all of it; what was taken is good until the next record, or until `RingWriter.settle` is called.
     """
 
-    __slots__ = ("_place", "blocked", "carry", "lane")
+    __slots__ = ("_place", "blocked", "carry", "lane", "ring", "take")
 
     def __init__(self, place: SharedPlace, lane: Any, blocked: Sized) -> None:
         self._place = place  # has to outlive the lane
         self.blocked = blocked
         self.carry: Callable[[Any], int] = _carry.lib.carry
+        self.take: Callable[[Any], int] = _carry.lib.take
+        self.ring = place.view
         self.lane = lane
 
     @property

@@ -12,7 +12,7 @@ struct lane {
     struct place *place;
     int source, sink;
     uint32_t session_no, sample_every, until_sample;
-    uint64_t kind, carried, took_ns;
+    uint64_t kind, carried, body, at_ns, took_ns;
     int error;
     uint8_t *unsent;
     size_t unsent_bytes;
@@ -20,7 +20,7 @@ struct lane {
 """
 
 ffi = FFI()
-ffi.cdef(SHARED + "int carry(struct lane *);")
+ffi.cdef(SHARED + "int carry(struct lane *); int take(struct lane *);")
 ffi.set_source(
     "recorder.store._carry",
     "#include <stdint.h>\n#include <sys/types.h>\n"

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from recorder.proxy.streams import taken_by
 from recorder.store import carry
 from recorder.store.carry import CARRIED, NO_ROOM, NOTHING, SAMPLED, UNSENT, Carrier
 from recorder.store.carry_build import ffi
@@ -209,6 +210,64 @@ def test_a_closed_ring_is_not_written_to(tmp_path: Path) -> None:
     lane.speaker.send(b"late")
     lane.close()
     assert lane.carry() == NO_ROOM
+    assert lane.carrier.take(lane.carrier.lane) == -NO_ROOM
+
+
+def never() -> bytes:
+    raise AssertionError("not step by step")
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.tuples(st.booleans(), st.integers(1, 60_000)), min_size=1, max_size=60))
+def test_what_is_taken_is_what_the_receiver_would_have_taken(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[bool, int]]
+) -> None:
+    """In one step or by the ring's own receiver, in any order and for many laps, it is the same bytes on record."""
+    lane = Lane(tmp_path_factory.mktemp("ring"), capacity=2 * WINDOW)
+    by_itself = lane.writer.receiver(lane.source.recv_into, 4, 7, (), never)  # type: ignore[arg-type]
+    at_once = taken_by(lane.carrier, by_itself)
+    with RingReader(lane.writer.path) as reader:
+        for number, (one_step, size) in enumerate(steps):
+            data = bytes([number % 251]) * size
+            lane.speaker.sendall(data)
+            before = time.monotonic_ns()
+            assert bytes(at_once() if one_step else by_itself()) == data
+            (record,) = reader.read()[0]
+            assert (record.kind, record.session_no, bytes(record.data)) == (4, 7, data)
+            assert before <= record.at_ns <= time.monotonic_ns()
+            lane.writer.settle()
+            reader.release(reader.head)
+    lane.close()
+
+
+def test_while_blocked_nothing_is_taken_at_once(lane: Lane) -> None:
+    lane.blocked.append(1)
+    lane.speaker.send(b"hello")
+    assert taken_by(lane.carrier, lambda: b"step by step")() == b"step by step"
+    lane.blocked.clear()
+    assert bytes(taken_by(lane.carrier, never)()) == b"hello"
+    assert lane.records() == [(0, 7, 4, b"hello")]
+    assert lane.carrier.lane.carried == 0  # that counts what was sent on
+
+
+def test_where_nothing_is_taken_it_raises_as_the_socket_does(lane: Lane) -> None:
+    receive = taken_by(lane.carrier, never)
+    with pytest.raises(BlockingIOError):
+        receive()
+    lane.speaker.close()
+    assert receive() == b""
+    assert lane.records() == []
+
+
+def test_what_was_taken_may_not_be_wiped_before_it_is_settled(lane: Lane) -> None:
+    lane.speaker.send(b"on its way")
+    data = taken_by(lane.carrier, never)()
+    with RingReader(lane.writer.path) as reader:
+        reader.release(reader.head)
+        assert bytes(data) == b"on its way"
+        lane.writer.settle()
+        reader.release(reader.head)
+        assert bytes(data) == bytes(10)
 
 
 def test_without_the_module_there_is_no_carrier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
