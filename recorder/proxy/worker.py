@@ -33,6 +33,7 @@ from recorder.proxy.selector import SpliceSelector
 from recorder.proxy.session import Session
 from recorder.proxy.settings import Settings
 from recorder.proxy.sideband import Sideband
+from recorder.proxy.slices import ask_for_short_slices
 from recorder.proxy.sockets import prepare, send_all, start_tls
 from recorder.store.counters import (
     ACCEPTING,
@@ -292,6 +293,7 @@ class Worker:
 def main() -> int:
     """Entry point of the process. Arguments: the parent pipe's descriptor, then the listeners'."""
     logs.configure("worker")
+    ask_for_short_slices()
     config = msgspec.json.decode(os.environ[CONFIG_VARIABLE], type=WorkerConfig)
     parent_fd, *fds = (int(argument) for argument in sys.argv[1:])
     listeners = [socket.socket(fileno=fd) for fd in fds]
