@@ -21,7 +21,7 @@ from typing import Any, Final, Literal, Protocol
 
 from recorder.proxy.selector import READ, WRITE, SpliceSelector
 from recorder.proxy.sockets import end_sending, reset_when_sent, words_for
-from recorder.proxy.streams import NOT_NOW, Buffer, Filter, filtered_from, received_from, sender, taken_by
+from recorder.proxy.streams import NOT_NOW, Buffer, Filter, filtered_from, given_to, received_from, sender, taken_by
 from recorder.store.carry import NO_ROOM, SAMPLED, UNSENT, Carrier
 from recorder.store.ring import Receive
 
@@ -190,26 +190,35 @@ class Splice:
 
     def _equip(self) -> None:
         for lane in (self._up, self._down):
-            receive, carrier = self._receiver(lane), None
-            if self._tap is not None and lane.filter is None and not isinstance(lane.source, ssl.SSLSocket):
+            receive, carrier = received_from(lane.source), None
+            recorded = self._receiver(lane, receive)
+            from_tls, to_tls = isinstance(lane.source, ssl.SSLSocket), isinstance(lane.sink, ssl.SSLSocket)
+            if self._tap is not None and lane.filter is None and not (from_tls and to_tls):
                 carrier = self._tap.carrier(lane.kind, lane.source.fileno(), lane.sink.fileno(), SAMPLE_EVERY)
             if carrier is None:
-                lane.forward = self._forwarder(lane, receive)
-            elif isinstance(lane.sink, ssl.SSLSocket):
-                lane.forward = self._forwarder(lane, taken_by(carrier, receive))
+                lane.forward = self._forwarder(lane, recorded)
+            elif to_tls:
+                lane.forward = self._forwarder(lane, taken_by(carrier, recorded))
             else:
                 lane.sent_on, lane.native = lane.carried, carrier.lane
-                lane.forward = self._in_one_step(lane, carrier, self._forwarder(lane, receive))
+                carry = given_to(carrier, receive) if from_tls else carrier.carry
+                lane.forward = self._in_one_step(lane, carrier, carry, self._forwarder(lane, recorded))
 
-    def _in_one_step(self, lane: _Lane, carrier: Carrier, step_by_step: Callable[[int], None]) -> Callable[[int], None]:
+    def _in_one_step(
+        self, lane: _Lane, carrier: Carrier, carry: Callable[[Any], int], step_by_step: Callable[[int], None]
+    ) -> Callable[[int], None]:
         """What carries a lane's chunks over by its carrier, and does `step_by_step` what that leaves undone."""
-        carry, native, blocked, no_room = carrier.carry, carrier.lane, carrier.blocked, NO_ROOM
+        native, blocked, no_room = carrier.lane, carrier.blocked, NO_ROOM
 
         def forward(mask: int) -> None:
-            outcome = no_room if blocked else carry(native)
-            if not outcome:  # CARRIED: nearly always
-                return
             try:
+                try:
+                    outcome = no_room if blocked else carry(native)
+                except OSError as error:
+                    self._not_received(lane, mask, error)
+                    return
+                if not outcome:  # CARRIED: nearly always
+                    return
                 if outcome == NO_ROOM:
                     step_by_step(mask)
                 elif outcome == SAMPLED:
@@ -273,9 +282,9 @@ class Splice:
 
         return forward
 
-    def _receiver(self, lane: _Lane) -> Callable[[], Buffer]:
+    def _receiver(self, lane: _Lane, receive: Receive) -> Callable[[], Buffer]:
         """What gives the bytes to forward, recorded; it raises as the socket does, and gives none at its end."""
-        receive, scratch, tap = received_from(lane.source), self._selector.scratch, self._tap
+        scratch, tap = self._selector.scratch, self._tap
         if lane.filter is None and tap is not None:
             return tap.receiver(lane.kind, receive, scratch)
 

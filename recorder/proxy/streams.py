@@ -7,8 +7,8 @@ import ssl
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from recorder.store.carry import NO_ROOM, Carrier
-from recorder.store.ring import Receive
+from recorder.store.carry import NO_ROOM, NOTHING, Carrier
+from recorder.store.ring import WINDOW, Receive
 
 Buffer = bytes | memoryview
 
@@ -80,6 +80,23 @@ def taken_by(carrier: Carrier, step_by_step: Callable[[], Buffer]) -> Callable[[
         return b""
 
     return taken
+
+
+def given_to(carrier: Carrier, receive: Receive) -> Callable[[Any], int]:
+    """What a carrier's `carry` does, for what `receive` gives; it raises what that does."""
+    room, give, ring = carrier.room, carrier.give, carrier.ring
+
+    def carry(native: Any) -> int:
+        body = room(native)
+        if not body:
+            return NO_ROOM
+        length = receive(ring[body:], WINDOW)
+        if length:
+            return give(native, length)
+        native.error = 0
+        return NOTHING
+
+    return carry
 
 
 def sender(sink: socket.socket) -> Callable[[Buffer], int]:

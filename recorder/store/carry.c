@@ -1,5 +1,5 @@
 /* A message's whole way through the proxy between two plain sockets: received into the ring, on record, sent on;
-   or its way into the ring alone, where OpenSSL sends it on.
+   or half of it, where OpenSSL receives it or sends it on.
 
    What `RingWriter.receiver` and a `send` do, in one step: a worker does it tens of thousands of times a second.
    Whatever is not the usual course is told to the caller, who deals with it as ever. */
@@ -20,43 +20,34 @@ static uint64_t now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* Receive into the ring, and put it on record. Gives how many bytes, which lie at `body`; else what came instead. */
-static int take(struct lane *lane)
+/* Where in the ring there is room to receive to; 0 where there is none. */
+static uint64_t room(struct lane *lane)
 {
     struct place *place = lane->place;
-    if (place->next + sizeof(struct record) + place->window > place->room_until)
-        return -NO_ROOM;
-    uint8_t *at = place->ring + place->next;
-    lane->body = place->next + sizeof(struct record);
-    ssize_t length;
-    do
-        length = recv(lane->source, at + sizeof(struct record), place->window, 0);
-    while (length < 0 && errno == EINTR);
-    if (length <= 0) {
-        lane->error = length ? errno : 0;
-        return -NOTHING;
-    }
-
-    lane->at_ns = now_ns();
-    struct record record = { (uint32_t)length, lane->session_no, lane->at_ns, lane->kind };
-    memcpy(at, &record, sizeof record);
-    place->next = (lane->body + (uint64_t)length + 7) & ~(uint64_t)7;
-    /* The reader is another process: what the head covers has to be there before the head is. */
-    __atomic_store_n(place->head, (uint64_t)place->lap + place->next, __ATOMIC_RELEASE);
-    return (int)length; /* a window is much smaller than that */
+    uint64_t body = place->next + sizeof(struct record);
+    return body + place->window > place->room_until ? 0 : body;
 }
 
-static int carry(struct lane *lane)
+/* Put on record what lies where there was room. */
+static void publish(struct lane *lane, size_t length)
 {
-    int length = take(lane);
-    if (length < 0)
-        return -length;
-    lane->carried += (uint64_t)length;
+    struct place *place = lane->place;
+    lane->at_ns = now_ns();
+    struct record record = { (uint32_t)length, lane->session_no, lane->at_ns, lane->kind };
+    memcpy(place->ring + place->next, &record, sizeof record);
+    lane->body = place->next + sizeof record;
+    place->next = (lane->body + length + 7) & ~(uint64_t)7;
+    /* The reader is another process: what the head covers has to be there before the head is. */
+    __atomic_store_n(place->head, (uint64_t)place->lap + place->next, __ATOMIC_RELEASE);
+}
 
+static int send_on(struct lane *lane, size_t length)
+{
     uint8_t *body = lane->place->ring + lane->body;
+    lane->carried += length;
     ssize_t sent;
     do
-        sent = send(lane->sink, body, (size_t)length, MSG_NOSIGNAL);
+        sent = send(lane->sink, body, length, MSG_NOSIGNAL);
     while (sent < 0 && errno == EINTR);
     lane->error = sent < 0 ? errno : 0;
     int sampled = !--lane->until_sample;
@@ -64,10 +55,41 @@ static int carry(struct lane *lane)
         lane->until_sample = lane->sample_every;
         lane->took_ns = now_ns() - lane->at_ns;
     }
-    if (sent == length)
+    size_t done = sent < 0 ? 0 : (size_t)sent;
+    if (done == length && !lane->error)
         return sampled ? SAMPLED : CARRIED;
-    sent = sent < 0 ? 0 : sent;
-    lane->unsent = body + sent;
-    lane->unsent_bytes = (size_t)(length - sent);
+    lane->unsent = body + done;
+    lane->unsent_bytes = length - done;
     return UNSENT;
+}
+
+/* Receive and record. Gives how many bytes, which lie at `body`; what came instead, negative. */
+static int take(struct lane *lane)
+{
+    uint64_t body = room(lane);
+    if (!body)
+        return -NO_ROOM;
+    ssize_t length;
+    do
+        length = recv(lane->source, lane->place->ring + body, lane->place->window, 0);
+    while (length < 0 && errno == EINTR);
+    if (length <= 0) {
+        lane->error = length ? errno : 0;
+        return -NOTHING;
+    }
+    publish(lane, (size_t)length);
+    return (int)length; /* a window is much smaller than that */
+}
+
+/* Record and send on what was put where there was `room`: at least a byte, at most a window. */
+static int give(struct lane *lane, size_t length)
+{
+    publish(lane, length);
+    return send_on(lane, length);
+}
+
+static int carry(struct lane *lane)
+{
+    int length = take(lane);
+    return length < 0 ? -length : send_on(lane, (size_t)length);
 }

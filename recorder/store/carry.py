@@ -1,4 +1,4 @@
-"""A message's whole way between two plain sockets in one step, where `carry.c` is compiled; or its way into the ring.
+"""A message's whole way between two plain sockets in one step, where `carry.c` is compiled; or half of it.
 
 Where it is not, `RingWriter.receiver` and a splice take the same steps one by one, at a few times the price.
 """
@@ -105,18 +105,22 @@ class Carrier:
     Attributes:
         carry: called with `lane` when there is something to read: one of the outcomes above.
         take: likewise, to receive and record and no more: how many bytes, or the outcome, negative.
+        room: called with `lane`: where in `ring` so much may be received as is received at once; 0 where it may not.
+        give: called with `lane` and how many bytes were put there, to record and send them on: an outcome.
         lane: what C keeps of it, with `carried`, the bytes so far, and `body`, where in the ring lies what was taken.
         blocked: do not call them while there is anything in it.
         ring: all of it; what was taken is good until the next record, or until `RingWriter.settle` is called.
     """
 
-    __slots__ = ("_place", "blocked", "carry", "lane", "ring", "take")
+    __slots__ = ("_place", "blocked", "carry", "give", "lane", "ring", "room", "take")
 
     def __init__(self, place: SharedPlace, lane: Any, blocked: Sized) -> None:
         self._place = place  # has to outlive the lane
         self.blocked = blocked
         self.carry: Callable[[Any], int] = _carry.lib.carry
         self.take: Callable[[Any], int] = _carry.lib.take
+        self.room: Callable[[Any], int] = _carry.lib.room
+        self.give: Callable[[Any, int], int] = _carry.lib.give
         self.ring = place.view
         self.lane = lane
 

@@ -20,7 +20,12 @@ struct lane {
 """
 
 ffi = FFI()
-ffi.cdef(SHARED + "int carry(struct lane *); int take(struct lane *);")
+ffi.cdef(
+    SHARED
+    + """
+    int carry(struct lane *); int take(struct lane *); uint64_t room(struct lane *); int give(struct lane *, size_t);
+    """
+)
 ffi.set_source(
     "recorder.store._carry",
     "#include <stdint.h>\n#include <sys/types.h>\n"

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recorder.proxy.streams import taken_by
+from recorder.proxy.streams import given_to, taken_by
 from recorder.store import carry
 from recorder.store.carry import CARRIED, NO_ROOM, NOTHING, SAMPLED, UNSENT, Carrier
 from recorder.store.carry_build import ffi
@@ -211,6 +211,7 @@ def test_a_closed_ring_is_not_written_to(tmp_path: Path) -> None:
     lane.close()
     assert lane.carry() == NO_ROOM
     assert lane.carrier.take(lane.carrier.lane) == -NO_ROOM
+    assert lane.carrier.room(lane.carrier.lane) == 0
 
 
 def never() -> bytes:
@@ -235,6 +236,55 @@ def test_what_is_taken_is_what_the_receiver_would_have_taken(
             (record,) = reader.read()[0]
             assert (record.kind, record.session_no, bytes(record.data)) == (4, 7, data)
             assert before <= record.at_ns <= time.monotonic_ns()
+            lane.writer.settle()
+            reader.release(reader.head)
+    lane.close()
+
+
+def test_what_was_received_otherwise_is_on_record_and_sent_on(lane: Lane) -> None:
+    """As what OpenSSL has decrypted is."""
+    carry = given_to(lane.carrier, lane.source.recv_into)
+    lane.speaker.send(b"decrypted")
+    before = time.monotonic_ns()
+    assert carry(lane.carrier.lane) == CARRIED
+    assert lane.listener.recv(100) == b"decrypted"
+    assert lane.records() == [(0, 7, 4, b"decrypted")]
+    with RingReader(lane.writer.path) as reader:
+        assert before <= reader.read()[0][0].at_ns <= time.monotonic_ns()
+    assert lane.carrier.lane.carried == 9
+    with pytest.raises(BlockingIOError):
+        carry(lane.carrier.lane)
+    lane.listener.close()
+    lane.speaker.send(b"too late")
+    assert carry(lane.carrier.lane) == UNSENT
+    assert isinstance(lane.carrier.error, BrokenPipeError)
+    assert lane.carrier.rest == b"too late"
+    lane.speaker.close()
+    assert carry(lane.carrier.lane) == NOTHING
+    assert [data for *_, data in lane.records()] == [b"decrypted", b"too late"]
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.tuples(st.booleans(), st.integers(1, 60_000)), min_size=1, max_size=60))
+def test_what_is_given_to_c_is_what_c_would_have_carried(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[bool, int]]
+) -> None:
+    """For many laps; where there is no room at the ring's end, nothing is received."""
+    lane = Lane(tmp_path_factory.mktemp("ring"), capacity=2 * WINDOW)
+    carry = given_to(lane.carrier, lane.source.recv_into)
+    with RingReader(lane.writer.path) as reader:
+        for number, (given_bytes, size) in enumerate(steps):
+            data = bytes([number % 251]) * size
+            lane.speaker.sendall(data)
+            outcome = carry(lane.carrier.lane) if given_bytes else lane.carry()
+            if outcome == NO_ROOM:
+                assert lane.source.recv(size) == data
+                assert lane.writer.append(4, 7, 1, data)
+            else:
+                assert outcome == CARRIED
+                assert lane.listener.recv(1 << 20) == data
+            (record,) = reader.read()[0]
+            assert (record.kind, record.session_no, bytes(record.data)) == (4, 7, data)
             lane.writer.settle()
             reader.release(reader.head)
     lane.close()
