@@ -17,35 +17,24 @@ import ssl
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final
 
 from recorder.proxy.selector import READ, WRITE, SpliceSelector
 from recorder.proxy.sockets import end_sending, reset_when_sent, words_for
-from recorder.proxy.streams import NOT_NOW, Buffer, Filter, filtered_from, given_to, received_from, sender, taken_by
+from recorder.proxy.streams import (
+    NOT_NOW,
+    Buffer,
+    Chunks,
+    Filter,
+    Lane,
+    Party,
+    filtered_from,
+    given_to,
+    received_from,
+    taken_by,
+)
 from recorder.store.carry import NO_ROOM, SAMPLED, UNSENT, Carrier
 from recorder.store.ring import Receive
-
-Party = Literal["client", "upstream"]
-
-
-class Chunks(Protocol):
-    """What wants to see the bytes before they are forwarded: a tap."""
-
-    def receiver(self, kind: int, receive: Receive, scratch: memoryview) -> Callable[[], memoryview]:
-        """What receives bytes of one direction, and has taken note of them when it gives them.
-
-        Args:
-            kind: the record kind of the direction.
-            receive: gives them, and raises as a socket does; what it raises is passed on.
-            scratch: memory that may be used until the next call.
-        """
-
-    def chunk(self, kind: int, data: Buffer) -> None:
-        """Take note of bytes that were received otherwise, which are good for now only; never waits, never raises."""
-
-    def carrier(self, kind: int, source: int, sink: int, sample_every: int) -> Carrier | None:
-        """What does all of it in one step, between the descriptors of two plain sockets; None where nothing can."""
-
 
 log = logging.getLogger(__name__)
 
@@ -53,33 +42,6 @@ _ERROR: Final = select.EPOLLERR
 _RESET_AFTER_ALL: Final = ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
 SAMPLE_EVERY: Final = 64
 """Of so many chunks of a direction, one's time is taken."""
-
-
-class _Lane:
-    """One direction."""
-
-    __slots__ = ("ended", "filter", "forward", "held", "kind", "native", "party", "send", "sent_on", "sink", "source")
-
-    def __init__(
-        self, party: Party, source: socket.socket, sink: socket.socket, kind: int, passing: Filter | None
-    ) -> None:
-        self.party: Party = party
-        self.source = source
-        self.sink = sink
-        self.send = sender(sink)
-        self.kind = kind
-        self.filter = passing
-        self.held = b""  # read, tapped, and not yet taken by the sink
-        self.ended = False  # nothing more will be read
-        self.sent_on = 0  # bytes, but for what the carrier counts
-        self.native: Any = None  # the carrier's own count of them, as `native.carried`
-        self.forward: Callable[[int], None]  # carries over what there is to read, given the epoll mask
-
-    @property
-    def carried(self) -> int:
-        """Bytes since it began."""
-        count: int = self.sent_on if self.native is None else self.sent_on + self.native.carried
-        return count
 
 
 class Splice:
@@ -121,8 +83,8 @@ class Splice:
         self._observe = observe or (lambda _kind, _ns: None)
         self._loop = asyncio.get_running_loop()
         up, down = filters or (None, None)
-        self._up = _Lane("client", client, upstream, kinds[0], up)
-        self._down = _Lane("upstream", upstream, client, kinds[1], down)
+        self._up = Lane("client", client, upstream, kinds[0], up)
+        self._down = Lane("upstream", upstream, client, kinds[1], down)
         self._equip()
         self._finished = False
         self.first_end: Party | None = None
@@ -174,7 +136,7 @@ class Splice:
         self.error = self.error or error
         self._finish()
 
-    def _ready(self, outbound: _Lane, inbound: _Lane, mask: int) -> None:
+    def _ready(self, outbound: Lane, inbound: Lane, mask: int) -> None:
         """A socket is ready: `outbound` is what it reads for, `inbound` what it is written."""
         try:
             if mask & WRITE and inbound.held:
@@ -195,54 +157,66 @@ class Splice:
             from_tls, to_tls = isinstance(lane.source, ssl.SSLSocket), isinstance(lane.sink, ssl.SSLSocket)
             if self._tap is not None and lane.filter is None and not (from_tls and to_tls):
                 carrier = self._tap.carrier(lane.kind, lane.source.fileno(), lane.sink.fileno(), SAMPLE_EVERY)
+            lane.step = None
             if carrier is None:
                 lane.forward = self._forwarder(lane, recorded)
             elif to_tls:
                 lane.forward = self._forwarder(lane, taken_by(carrier, recorded))
             else:
                 lane.sent_on, lane.native = lane.carried, carrier.lane
-                carry = given_to(carrier, receive) if from_tls else carrier.carry
-                lane.forward = self._in_one_step(lane, carrier, carry, self._forwarder(lane, recorded))
+                deal = self._dealing(lane, carrier, self._forwarder(lane, recorded))
+                lane.forward = self._in_one_step(lane, given_to(carrier, receive) if from_tls else carrier.carry, deal)
+                lane.step = None if from_tls else (carrier.lane, deal)
 
     def _in_one_step(
-        self, lane: _Lane, carrier: Carrier, carry: Callable[[Any], int], step_by_step: Callable[[int], None]
+        self, lane: Lane, carry: Callable[[Any], int], deal: Callable[[int, int], None]
     ) -> Callable[[int], None]:
-        """What carries a lane's chunks over by its carrier, and does `step_by_step` what that leaves undone."""
-        native, blocked, no_room = carrier.lane, carrier.blocked, NO_ROOM
+        """What carries a lane's chunks over by its carrier."""
+        native = lane.native
 
         def forward(mask: int) -> None:
             try:
-                try:
-                    outcome = no_room if blocked else carry(native)
-                except OSError as error:
-                    self._not_received(lane, mask, error)
-                    return
-                if not outcome:  # CARRIED: nearly always
-                    return
+                outcome = carry(native)
+            except Exception:
+                log.exception("splice failed")
+                self.abort("internal error")
+                return
+            if outcome:  # not CARRIED, as nearly always
+                deal(outcome, mask)
+
+        return forward
+
+    def _dealing(self, lane: Lane, carrier: Carrier, step_by_step: Callable[[int], None]) -> Callable[[int, int], None]:
+        """What does `step_by_step` whatever a carrier has left undone, given its outcome and the epoll mask."""
+
+        def deal(outcome: int, mask: int) -> None:
+            if self._finished:
+                return
+            try:
                 if outcome == NO_ROOM:
                     step_by_step(mask)
                 elif outcome == SAMPLED:
                     self._observe(lane.kind, carrier.took_ns)
                 elif outcome == UNSENT:
                     self._hold(lane, carrier.rest, carrier.error)
-                elif carrier.error is None:
+                elif (error := carrier.raised or carrier.error) is None:
                     self._at_end(lane, mask)
                 else:
-                    self._not_received(lane, mask, carrier.error)
+                    self._not_received(lane, mask, error)
             except Exception:
                 log.exception("splice failed")
                 self.abort("internal error")
 
-        return forward
+        return deal
 
-    def _hold(self, lane: _Lane, rest: bytes, error: OSError | None) -> None:
+    def _hold(self, lane: Lane, rest: bytes, error: OSError | None) -> None:
         """Keep what was not sent, unless it never can be."""
         done = self._not_sent(lane, len(rest), error) if error is not None else 0
         if done != len(rest):
             lane.held = rest
             self._watch_both()
 
-    def _forwarder(self, lane: _Lane, receive: Callable[[], Buffer]) -> Callable[[int], None]:
+    def _forwarder(self, lane: Lane, receive: Callable[[], Buffer]) -> Callable[[int], None]:
         """What carries a lane's chunks over: the handler of a socket of which nothing is wanted but to be read.
 
         It has all that it needs at hand, for it is called tens of thousands of times a second.
@@ -282,7 +256,7 @@ class Splice:
 
         return forward
 
-    def _receiver(self, lane: _Lane, receive: Receive) -> Callable[[], Buffer]:
+    def _receiver(self, lane: Lane, receive: Receive) -> Callable[[], Buffer]:
         """What gives the bytes to forward, recorded; it raises as the socket does, and gives none at its end."""
         scratch, tap = self._selector.scratch, self._tap
         if lane.filter is None and tap is not None:
@@ -304,26 +278,26 @@ class Splice:
 
         return tapped
 
-    def _not_received(self, lane: _Lane, mask: int, error: OSError) -> None:
+    def _not_received(self, lane: Lane, mask: int, error: OSError) -> None:
         if isinstance(error, ssl.SSLZeroReturnError):  # instead of b"" once we have ended our own direction
             self._at_end(lane, mask)
         elif not isinstance(error, NOT_NOW):
             self._reset(lane, error)
 
-    def _at_end(self, lane: _Lane, mask: int) -> None:
+    def _at_end(self, lane: Lane, mask: int) -> None:
         if mask & _ERROR:
             self._reset(lane, _RESET_AFTER_ALL)  # over TLS a reset is read as an end
         else:
             self._end(lane)
 
-    def _not_sent(self, lane: _Lane, length: int, error: OSError) -> int:
+    def _not_sent(self, lane: Lane, length: int, error: OSError) -> int:
         """How much of a chunk is done with."""
         if isinstance(error, NOT_NOW):
             return 0
         self._sink_failed(lane, error)
         return length
 
-    def _flush(self, lane: _Lane) -> None:
+    def _flush(self, lane: Lane) -> None:
         try:
             sent = lane.send(lane.held)
         except NOT_NOW:
@@ -337,28 +311,28 @@ class Splice:
                 self._pass_end_on(lane)
             self._watch_both()
 
-    def _sink_failed(self, lane: _Lane, error: OSError) -> None:
+    def _sink_failed(self, lane: Lane, error: OSError) -> None:
         """The sink takes no more. What it still had to say comes first: its own lane reads that, then its error."""
         if self._opposite(lane).ended:
             self.error = self.error or words_for(error)
             self._finish(reset=lane.source)
 
-    def _opposite(self, lane: _Lane) -> _Lane:
+    def _opposite(self, lane: Lane) -> Lane:
         return self._down if lane is self._up else self._up
 
-    def _end(self, lane: _Lane) -> None:
+    def _end(self, lane: Lane) -> None:
         self.first_end = self.first_end or lane.party
         lane.ended = True
         self._watch_both()
         if not lane.held:
             self._pass_end_on(lane)
 
-    def _pass_end_on(self, lane: _Lane) -> None:
+    def _pass_end_on(self, lane: Lane) -> None:
         end_sending(lane.sink)
         if self._up.ended and self._down.ended and not self._up.held and not self._down.held:
             self._finish()
 
-    def _reset(self, lane: _Lane, error: OSError) -> None:
+    def _reset(self, lane: Lane, error: OSError) -> None:
         self.first_end = self.first_end or lane.party
         self.error = self.error or words_for(error)
         self._finish(reset=lane.sink)
@@ -367,14 +341,15 @@ class Splice:
         self._watch(self._up)
         self._watch(self._down)
 
-    def _watch(self, outbound: _Lane) -> None:
+    def _watch(self, outbound: Lane) -> None:
         """Watch a lane's source for what it can do now. Where nothing, for an error, once: a hang-up would spin."""
         if self._finished:
             return
         inbound = self._opposite(outbound)
         mask = (0 if outbound.held or outbound.ended else READ) | (WRITE if inbound.held else 0)
         handler = outbound.forward if mask == READ else partial(self._ready, outbound, inbound)
-        self._selector.watch(outbound.source.fileno(), mask or select.EPOLLET, handler)
+        step = outbound.step if mask == READ else None
+        self._selector.watch(outbound.source.fileno(), mask or select.EPOLLET, handler, step)
 
     def _finish(self, reset: socket.socket | None = None) -> None:
         if self._finished:

@@ -1,16 +1,20 @@
-"""How a splice reads and writes a socket, plain or TLS, tens of thousands of times a second."""
+"""What a splice reads and writes with, plain or TLS, tens of thousands of times a second."""
 
 from __future__ import annotations
 
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from recorder.store.carry import NO_ROOM, NOTHING, Carrier
 from recorder.store.ring import WINDOW, Receive
 
+Party = Literal["client", "upstream"]
 Buffer = bytes | memoryview
+Step = tuple[Any, Callable[[int, int], None]]
+"""A carrier's lane, which C may carry by itself, and what is called with its outcome and the epoll mask if that was not
+all."""
 
 NOT_NOW: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _TLS_RECORD: Final = 1 << 14  # RFC 8446 section 5.1; no read gives more
@@ -25,6 +29,25 @@ class Filter(Protocol):
 
     def end(self) -> bytes:
         """There are no more; gives what is left to forward."""
+
+
+class Chunks(Protocol):
+    """What wants to see the bytes before they are forwarded: a tap."""
+
+    def receiver(self, kind: int, receive: Receive, scratch: memoryview) -> Callable[[], memoryview]:
+        """What receives bytes of one direction, and has taken note of them when it gives them.
+
+        Args:
+            kind: the record kind of the direction.
+            receive: gives them, and raises as a socket does; what it raises is passed on.
+            scratch: memory that may be used until the next call.
+        """
+
+    def chunk(self, kind: int, data: Buffer) -> None:
+        """Take note of bytes that were received otherwise, which are good for now only; never waits, never raises."""
+
+    def carrier(self, kind: int, source: int, sink: int, sample_every: int) -> Carrier | None:
+        """What does all of it in one step, between the descriptors of two plain sockets; None where nothing can."""
 
 
 def _tls_of(sock: ssl.SSLSocket) -> Any:
@@ -65,10 +88,10 @@ def received_from(source: socket.socket) -> Receive:
 
 def taken_by(carrier: Carrier, step_by_step: Callable[[], Buffer]) -> Callable[[], Buffer]:
     """What receives into the ring in one step, or `step_by_step` where that cannot be; it raises as the socket does."""
-    take, native, blocked, ring, no_room = carrier.take, carrier.lane, carrier.blocked, carrier.ring, -NO_ROOM
+    take, native, ring, no_room = carrier.take, carrier.lane, carrier.ring, -NO_ROOM
 
     def taken() -> Buffer:
-        length = no_room if blocked else take(native)
+        length = take(native)
         if length > 0:
             body: int = native.body
             return ring[body : body + length]
@@ -83,17 +106,21 @@ def taken_by(carrier: Carrier, step_by_step: Callable[[], Buffer]) -> Callable[[
 
 
 def given_to(carrier: Carrier, receive: Receive) -> Callable[[Any], int]:
-    """What a carrier's `carry` does, for what `receive` gives; it raises what that does."""
+    """What a carrier's `carry` does, for what `receive` gives; what that raises is the carrier's `raised`."""
     room, give, ring = carrier.room, carrier.give, carrier.ring
 
     def carry(native: Any) -> int:
         body = room(native)
         if not body:
             return NO_ROOM
-        length = receive(ring[body:], WINDOW)
+        try:
+            length = receive(ring[body:], WINDOW)
+        except OSError as error:
+            carrier.raised = error
+            return NOTHING
         if length:
             return give(native, length)
-        native.error = 0
+        carrier.raised, native.error = None, 0
         return NOTHING
 
     return carry
@@ -118,3 +145,44 @@ def filtered_from(receive: Callable[[], memoryview], passing: Filter) -> Callabl
         return passed
 
     return filtered
+
+
+class Lane:
+    """One direction of a splice."""
+
+    __slots__ = (
+        "ended",
+        "filter",
+        "forward",
+        "held",
+        "kind",
+        "native",
+        "party",
+        "send",
+        "sent_on",
+        "sink",
+        "source",
+        "step",
+    )
+
+    def __init__(
+        self, party: Party, source: socket.socket, sink: socket.socket, kind: int, passing: Filter | None
+    ) -> None:
+        self.party: Party = party
+        self.source = source
+        self.sink = sink
+        self.send = sender(sink)
+        self.kind = kind
+        self.filter = passing
+        self.held = b""  # read, tapped, and not yet taken by the sink
+        self.ended = False  # nothing more will be read
+        self.sent_on = 0  # bytes, but for what the carrier counts
+        self.native: Any = None  # the carrier's own count of them, as `native.carried`
+        self.forward: Callable[[int], None]  # carries over what there is to read, given the epoll mask
+        self.step: Step | None = None  # what the selector may do in place of that
+
+    @property
+    def carried(self) -> int:
+        """Bytes since it began."""
+        count: int = self.sent_on if self.native is None else self.sent_on + self.native.carried
+        return count

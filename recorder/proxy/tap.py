@@ -49,6 +49,7 @@ class Tap:
 
     __slots__ = (
         "_begun_at",
+        "_carriers",
         "_gaps",
         "_owed",
         "_record",
@@ -68,6 +69,7 @@ class Tap:
         self._record = ring.append
         self._session_no = session_no
         self._gaps: dict[int, int] = {}
+        self._carriers: list[Carrier] = []
         self._owed: list[tuple[int, int, bytes]] = []  # kind, time and data of facts that the ring had no room for
         self._told: list[tuple[int, int, bytes]] = []  # likewise of facts, to be told once more in another store
         self._begun_at = _NOWHERE  # where in the ring's life the first of them ends
@@ -101,9 +103,18 @@ class Tap:
 
     def carrier(self, kind: int, source: int, sink: int, sample_every: int) -> Carrier | None:
         """What receives bytes of one direction, records them and sends them on in one step; None where nothing can."""
-        return self._ring.carrier(
-            source, sink, kind=int(kind), session_no=self._session_no, sample_every=sample_every, blocked=self._gaps
+        carrier = self._ring.carrier(
+            source, sink, kind=int(kind), session_no=self._session_no, sample_every=sample_every
         )
+        if carrier is not None:
+            self._carriers.append(carrier)
+            carrier.block(bool(self._gaps))
+        return carrier
+
+    def _tell_carriers(self) -> None:
+        """While there is a gap to end first, they leave all to `chunk`."""
+        for carrier in self._carriers:
+            carrier.block(bool(self._gaps))
 
     def facts(self, kind: int, facts: dict[str, Any]) -> bool:
         """Record a JSON object; False when the ring has no room for it: then it is recorded later, in its order.
@@ -118,6 +129,7 @@ class Tap:
             return True
         self._owed.append((kind, now, data))
         self._gaps.setdefault(RecordKind.CLIENT_BYTES, 0)  # an open gap is what makes `chunk` think twice
+        self._tell_carriers()
         return False
 
     @property
@@ -143,6 +155,7 @@ class Tap:
                 self.gaps, self.why = self.gaps + 1, STORE_REMOVED
                 self.missed[kind] = said
         self._gaps.setdefault(RecordKind.CLIENT_BYTES, 0)  # see `facts`
+        self._tell_carriers()
         self.settle()
 
     def settle(self) -> bool:
@@ -158,6 +171,7 @@ class Tap:
             self.facts(RecordKind.GAP, {"direction": "recorder", "bytes": 0, "reason": reason})
             self.stopped = reason
             self._gaps.setdefault(RecordKind.CLIENT_BYTES, 0)  # see `facts`
+            self._tell_carriers()
 
     def _miss(self, kind: int, count: int) -> None:
         if self.stopped is not None:
@@ -166,6 +180,7 @@ class Tap:
         if kind not in self._gaps:
             self.gaps, self.why = self.gaps + 1, RING_FULL
         self._gaps[kind] = self._gaps.get(kind, 0) + count
+        self._tell_carriers()
         self.missed[kind] += count
         self._ring.owe(self._session_no, kind, self._gaps[kind])
 
@@ -187,6 +202,7 @@ class Tap:
         self._gaps.clear()
         if self.stopped is not None:
             self._gaps[RecordKind.CLIENT_BYTES] = 0
+        self._tell_carriers()
         return True
 
     def _append(self, kind: int, at_ns: int, data: bytes) -> bool:

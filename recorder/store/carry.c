@@ -1,13 +1,17 @@
 /* A message's whole way through the proxy between two plain sockets: received into the ring, on record, sent on;
    or half of it, where OpenSSL receives it or sends it on.
 
-   What `RingWriter.receiver` and a `send` do, in one step: a worker does it tens of thousands of times a second.
+   What `RingWriter.receiver` and a `send` do, in one step: a worker does it tens of thousands of times a second. It waits
+   for the next here, too.
    Whatever is not the usual course is told to the caller, who deals with it as ever. */
 
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
+#ifdef __linux__
+#include <sys/epoll.h>
+#endif
 
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0 /* macOS; Python ignores SIGPIPE anyway */
@@ -20,12 +24,12 @@ static uint64_t now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* Where in the ring there is room to receive to; 0 where there is none. */
+/* Where in the ring there is room to receive to; 0 where there is none, or something has to be put down first. */
 static uint64_t room(struct lane *lane)
 {
     struct place *place = lane->place;
     uint64_t body = place->next + sizeof(struct record);
-    return body + place->window > place->room_until ? 0 : body;
+    return lane->blocked || body + place->window > place->room_until ? 0 : body;
 }
 
 /* Put on record what lies where there was room. */
@@ -92,4 +96,40 @@ static int carry(struct lane *lane)
 {
     int length = take(lane);
     return length < 0 ? -length : send_on(lane, (size_t)length);
+}
+
+/* Wait, and carry what lanes have to carry, until something else is to be done: what they have left undone, of so many
+   descriptors as `undone_count`, and whatever else has happened, on so many as the lowest eight bits of what this gives
+   (the others: `undone_count`); or a negative errno. */
+static int serve(struct serving *serving, int timeout)
+{
+#ifdef __linux__
+    struct epoll_event events[AT_ONCE];
+    serving->undone_count = 0;
+    for (;;) {
+        int count = epoll_wait(serving->epoll, events, AT_ONCE, timeout), ready = 0;
+        if (count < 0)
+            return errno == EINTR ? 0 : -errno;
+        struct place *place = NULL;
+        for (int i = 0; i < count; i++) {
+            int fd = events[i].data.fd; /* as Python's `select.epoll` has it */
+            struct lane *lane = fd >= 0 && fd < serving->lanes_size ? serving->lanes[fd] : NULL;
+            if (!lane || events[i].events != EPOLLIN) {
+                serving->ready[ready++] = (uint64_t)events[i].events << 32 | (uint32_t)fd;
+                continue;
+            }
+            place = lane->place;
+            int outcome = carry(lane);
+            if (outcome != CARRIED)
+                serving->undone[serving->undone_count++] = (struct undone){ fd, outcome, events[i].events };
+        }
+        if (ready || serving->undone_count || timeout == 0)
+            return ready | serving->undone_count << 8;
+        if (place) /* all was sent: as `RingWriter.settle` */
+            __atomic_store_n(place->settled, *place->head, __ATOMIC_RELEASE);
+    }
+#else
+    (void)serving, (void)timeout; /* the proxy runs on Linux; all else of the package does elsewhere too */
+    return -ENOSYS;
+#endif
 }

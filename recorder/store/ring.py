@@ -146,7 +146,7 @@ class RingWriter:
         self._view = memoryview(self._map)
         self._words = self._view.cast("Q")
         begin = Place(next=PAGE, room_until=PAGE + capacity, lap=-PAGE)
-        self._shared = SharedPlace(self._map, 8 * HEAD_WORD, WINDOW, begin)
+        self._shared = SharedPlace(self._map, 8 * HEAD_WORD, 8 * SETTLED_WORD, WINDOW, begin)
         self._at = self._shared.place
 
     def append(self, kind: int, session_no: int, at_ns: int, data: bytes | memoryview) -> bool:
@@ -210,13 +210,9 @@ class RingWriter:
 
         return take
 
-    def carrier(
-        self, source: int, sink: int, *, kind: int, session_no: int, sample_every: int, blocked: Sized
-    ) -> Carrier | None:
+    def carrier(self, source: int, sink: int, *, kind: int, session_no: int, sample_every: int) -> Carrier | None:
         """What receives, records and sends on in one step, between plain sockets; see `SharedPlace.carrier`."""
-        return self._shared.carrier(
-            source, sink, kind=kind, session_no=session_no, sample_every=sample_every, blocked=blocked
-        )
+        return self._shared.carrier(source, sink, kind=kind, session_no=session_no, sample_every=sample_every)
 
     def _find_room(self, size: int) -> bool:
         """See what the reader has released; go to the start where the end is too near."""

@@ -2,6 +2,7 @@
 
 import errno
 import importlib.util
+import select
 import shutil
 import socket
 import struct
@@ -14,9 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from recorder.proxy.selector import READ, SpliceSelector
 from recorder.proxy.streams import given_to, taken_by
+from recorder.proxy.tap import Tap
 from recorder.store import carry
-from recorder.store.carry import CARRIED, NO_ROOM, NOTHING, SAMPLED, UNSENT, Carrier
+from recorder.store.carry import CARRIED, NO_ROOM, NOTHING, SAMPLED, UNSENT, Carrier, serving
 from recorder.store.carry_build import ffi
 from recorder.store.ring import HEADER, PAGE, WINDOW, RingWriter
 from recorder.store.ring_reader import RingReader
@@ -51,11 +54,9 @@ class Lane:
         for sock in (self.source, self.sink):
             sock.setblocking(False)
         self.writer = RingWriter(directory, capacity)
-        self.blocked: list[int] = []
         carrier = self.writer.carrier(
-            self.source.fileno(), self.sink.fileno(), kind=4, session_no=7, sample_every=sample_every,
-            blocked=self.blocked,
-        )  # fmt: skip
+            self.source.fileno(), self.sink.fileno(), kind=4, session_no=7, sample_every=sample_every
+        )
         assert carrier is not None
         self.carrier: Carrier = carrier
         carrier.lane.until_sample = sample_every  # it would begin anywhere
@@ -153,7 +154,7 @@ def test_a_reset_is_told_as_the_socket_tells_it(tmp_path: Path) -> None:
     source, _ = listening.accept()
     sink, listener = socket.socketpair()
     writer = RingWriter(tmp_path, 4 * WINDOW)
-    carrier = writer.carrier(source.fileno(), sink.fileno(), kind=4, session_no=7, sample_every=NEVER, blocked=())
+    carrier = writer.carrier(source.fileno(), sink.fileno(), kind=4, session_no=7, sample_every=NEVER)
     assert carrier is not None
     speaker.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     speaker.close()
@@ -252,15 +253,14 @@ def test_what_was_received_otherwise_is_on_record_and_sent_on(lane: Lane) -> Non
     with RingReader(lane.writer.path) as reader:
         assert before <= reader.read()[0][0].at_ns <= time.monotonic_ns()
     assert lane.carrier.lane.carried == 9
-    with pytest.raises(BlockingIOError):
-        carry(lane.carrier.lane)
+    assert (carry(lane.carrier.lane), type(lane.carrier.raised)) == (NOTHING, BlockingIOError)
     lane.listener.close()
     lane.speaker.send(b"too late")
     assert carry(lane.carrier.lane) == UNSENT
     assert isinstance(lane.carrier.error, BrokenPipeError)
     assert lane.carrier.rest == b"too late"
     lane.speaker.close()
-    assert carry(lane.carrier.lane) == NOTHING
+    assert (carry(lane.carrier.lane), lane.carrier.raised) == (NOTHING, None)
     assert [data for *_, data in lane.records()] == [b"decrypted", b"too late"]
 
 
@@ -291,10 +291,12 @@ def test_what_is_given_to_c_is_what_c_would_have_carried(
 
 
 def test_while_blocked_nothing_is_taken_at_once(lane: Lane) -> None:
-    lane.blocked.append(1)
+    lane.carrier.block(True)
     lane.speaker.send(b"hello")
+    assert lane.carry() == NO_ROOM
+    assert given_to(lane.carrier, lane.source.recv_into)(lane.carrier.lane) == NO_ROOM
     assert taken_by(lane.carrier, lambda: b"step by step")() == b"step by step"
-    lane.blocked.clear()
+    lane.carrier.block(False)
     assert bytes(taken_by(lane.carrier, never)()) == b"hello"
     assert lane.records() == [(0, 7, 4, b"hello")]
     assert lane.carrier.lane.carried == 0  # that counts what was sent on
@@ -320,8 +322,167 @@ def test_what_was_taken_may_not_be_wiped_before_it_is_settled(lane: Lane) -> Non
         assert bytes(data) == bytes(10)
 
 
+class Served:
+    """Lanes whose sources are waited for by C."""
+
+    def __init__(self) -> None:
+        self.epoll = select.epoll()
+        served = serving(self.epoll.fileno())
+        assert served is not None
+        self.serving = served
+
+    def watch(self, lane: Lane) -> None:
+        self.epoll.register(lane.source.fileno(), select.EPOLLIN)
+        self.serving.carry(lane.source.fileno(), lane.carrier.lane)
+
+    def serve(self, timeout_ms: int = 0) -> list[tuple[int, int]]:
+        count = self.serving.serve(self.serving.native, timeout_ms)
+        assert count >= 0
+        assert count >> 8 == len(self.serving.undone)
+        ready = self.serving.unpack(self.serving.ready, count & 0xFF)
+        return [(event & 0xFFFF_FFFF, event >> 32) for event in ready]
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    served = Served()
+    yield served
+    served.epoll.close()
+
+
+def test_what_lanes_have_to_carry_is_carried_while_waiting(lane: Lane, served: Served) -> None:
+    """It goes on waiting until there is something else, and settles first: what was sent on may be wiped."""
+    served.watch(lane)
+    lane.speaker.send(b"hello")
+    listener = lane.listener.fileno()
+    served.epoll.register(listener, select.EPOLLIN)
+    assert served.serve(timeout_ms=-1) == [(listener, select.EPOLLIN)]
+    assert served.serving.undone == []
+    assert lane.listener.recv(100) == b"hello"
+    assert lane.records() == [(0, 7, 4, b"hello")]
+    with RingReader(lane.writer.path) as reader:
+        reader.release(reader.head)
+        assert reader.used_bytes == 0
+    assert served.serve() == []
+
+
+def test_what_a_lane_leaves_undone_is_told_once(tmp_path: Path, served: Served) -> None:
+    lanes = [Lane(tmp_path, sample_every=1), Lane(tmp_path), Lane(tmp_path), Lane(tmp_path)]
+    for one in lanes:
+        served.watch(one)
+    sampled, ended, blocked, usual = lanes
+    sampled.speaker.send(b"its time is taken")
+    ended.speaker.shutdown(socket.SHUT_WR)
+    blocked.carrier.block(True)
+    blocked.speaker.send(b"step by step")
+    usual.speaker.send(b"carried")
+    assert served.serve() == []
+    assert sorted(served.serving.undone) == sorted(
+        (one.source.fileno(), outcome, select.EPOLLIN)
+        for one, outcome in ((sampled, SAMPLED), (ended, NOTHING), (blocked, NO_ROOM))
+    )
+    assert blocked.source.recv(100) == b"step by step"
+    served.serving.carry(ended.source.fileno(), None)
+    assert served.serve() == [(ended.source.fileno(), select.EPOLLIN)]  # Python's from now on
+    assert served.serving.undone == []
+    for one in lanes:
+        one.close()
+
+
+def test_what_is_more_than_to_be_read_is_left_to_python(lane: Lane, served: Served) -> None:
+    served.watch(lane)
+    lane.speaker.send(b"last words")
+    lane.speaker.close()
+    assert served.serve() == [(lane.source.fileno(), select.EPOLLIN | select.EPOLLHUP)]
+    assert lane.records() == []
+
+
+def test_it_knows_as_many_lanes_as_there_are(tmp_path: Path, served: Served) -> None:
+    lanes = [Lane(tmp_path) for _ in range(20)]
+    for number, one in enumerate(lanes):
+        served.watch(one)
+        one.speaker.send(bytes([number]))
+    assert served.serve() == []
+    assert [one.listener.recv(10) for one in lanes] == [bytes([number]) for number in range(20)]
+    for one in lanes:
+        one.close()
+
+
+def test_what_cannot_be_waited_for_is_an_error(served: Served) -> None:
+    served.serving.native.epoll = -1
+    assert served.serving.serve(served.serving.native, 0) == -errno.EBADF
+
+
+def test_what_was_received_is_dealt_with_though_another_stops_watching(tmp_path: Path) -> None:
+    """Of two lanes that are ready at once, the first one's end may change what is watched of the second."""
+    lanes = [Lane(tmp_path, sample_every=1), Lane(tmp_path, sample_every=1)]
+    selector = SpliceSelector()
+    dealt: list[tuple[int, int]] = []
+
+    def deal(outcome: int, mask: int) -> None:
+        dealt.append((outcome, mask))
+        for one in lanes:
+            selector.unwatch(one.source.fileno())
+
+    for one in lanes:
+        selector.watch(one.source.fileno(), READ, lambda _: pytest.fail("C has carried it"), (one.carrier.lane, deal))
+        one.speaker.send(b"x")
+    selector.select(0)
+    assert dealt == [(SAMPLED, READ), (SAMPLED, READ)]
+    selector.select(0)
+    assert len(dealt) == 2
+    selector.close()
+    for one in lanes:
+        one.close()
+
+
 def test_without_the_module_there_is_no_carrier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(carry, "_carry", None)
     writer = RingWriter(tmp_path, 4 * WINDOW)
-    assert writer.carrier(0, 1, kind=4, session_no=7, sample_every=64, blocked=()) is None
+    assert writer.carrier(0, 1, kind=4, session_no=7, sample_every=64) is None
+    assert serving(0) is None
+    writer.close()
+
+
+def test_a_tap_with_a_gap_to_end_first_has_all_done_step_by_step(tmp_path: Path) -> None:
+    writer = RingWriter(tmp_path, 8 * PAGE)
+    tap = Tap(writer, 7)
+    carrier = tap.carrier(4, 0, 1, NEVER)
+    assert carrier is not None
+    assert not carrier.lane.blocked
+    tap.chunk(4, bytes(PAGE))
+    tap.chunk(4, bytes(8 * PAGE))  # more than there is room for
+    assert carrier.lane.blocked
+    with RingReader(writer.path) as reader:
+        reader.release(reader.head)
+    tap.chunk(4, b"room again")
+    assert not carrier.lane.blocked
+    while tap.facts(9, {"some": "facts"}):
+        pass
+    assert carrier.lane.blocked
+    with RingReader(writer.path) as reader:
+        reader.release(reader.head)
+    assert tap.settle()
+    assert not carrier.lane.blocked
+    tap.stop("enough")
+    assert carrier.lane.blocked
+    later = Tap(writer, 8, off=True).carrier(4, 0, 1, NEVER)
+    assert later is not None
+    assert later.lane.blocked
+    writer.close()
+
+
+def test_a_session_that_begins_anew_in_another_store_tells_so_before_c_carries_on(tmp_path: Path) -> None:
+    writer = RingWriter(tmp_path, 8 * PAGE)
+    tap = Tap(writer, 7)
+    carrier = tap.carrier(4, 0, 1, NEVER)
+    assert carrier is not None
+    while writer.append(4, 7, 1, bytes(1000)):
+        pass
+    tap.begin_anew({4: 20})
+    assert carrier.lane.blocked
+    with RingReader(writer.path) as reader:
+        reader.release(reader.head)
+    assert tap.settle()
+    assert not carrier.lane.blocked
     writer.close()
