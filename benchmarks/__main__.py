@@ -133,7 +133,7 @@ def _alone(parts: list[str], *, quick: bool) -> bool | None:
     if parts == ["models"]:
         return models.run(console, count=models.EVENTS // 10 if quick else models.EVENTS)
     if parts == ["sealing"]:
-        return sealing.run(console, rounds=1 if quick else 5)
+        return sealing.run_installed(console, rounds=1 if quick else 5)
     if parts == ["storage"]:
         return storage.run(console, minutes=1 if quick else 10)
     return None

@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from benchmarks.processes import BenchmarkError, need
 
-_ROOT: Final = Path(__file__).parents[1]
+ROOT: Final = Path(__file__).parents[1]
 _SOURCES: Final = Path(__file__).parent / "loadgen"
 _PACKAGES: Final = ("recorder", "api", "dashboards")
 _PACKAGING: Final = ("setup.py", "pyproject.toml", "README.md", "LICENSE")
@@ -71,17 +71,17 @@ def compiled_recorder(cache: Path) -> Path:
     Raises:
         BenchmarkError: it cannot be compiled.
     """
-    packaging = [_ROOT / name for name in _PACKAGING]
-    sources = [path for package in _PACKAGES for path in (_ROOT / package).rglob("*") if _is_source(path)]
+    packaging = [ROOT / name for name in _PACKAGING]
+    sources = [path for package in _PACKAGES for path in (ROOT / package).rglob("*") if _is_source(path)]
     digest = hashlib.sha256()
     for path in sorted([*sources, *packaging]):
-        digest.update(bytes(path.relative_to(_ROOT)) + b"\0" + path.read_bytes())
+        digest.update(bytes(path.relative_to(ROOT)) + b"\0" + path.read_bytes())
     tree = cache / f"recorder-{digest.hexdigest()[:12]}"
     if tree.exists():
         return tree
     partial = tree.with_suffix(f".{os.getpid()}")
     for package in _PACKAGES:
-        shutil.copytree(_ROOT / package, partial / package, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+        shutil.copytree(ROOT / package, partial / package, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     for path in packaging:
         shutil.copy(path, partial)
     command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]

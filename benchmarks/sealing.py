@@ -1,14 +1,18 @@
 """`python -m benchmarks sealing`: what sealing a recorded call costs, as processor time of one core, by stage.
 
-The call is that of `benchmarks.storage`, ten minutes unless told otherwise; its messages are put into a journal as the
-recorder process writes them, masked where the client sent them. Figures are the best of several rounds. Short calls are
-also sealed together, as many as end while the sealer rests on a busy machine.
+It runs as the sealer of an installation does: compiled where there is a compiler, and with what `recorder proxy` tells
+the C library about memory. The call is that of `benchmarks.storage`, ten minutes unless told otherwise; its messages
+are put into a journal as the recorder process writes them, masked where the client sent them. Figures are the best of
+several rounds. Short calls are also sealed together, as many as end while the sealer rests on a busy machine.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,8 +24,11 @@ from rich.console import Console
 from rich.table import Table
 from websockets.frames import Frame, Opcode
 
+from benchmarks.build import ROOT, compiled_recorder, default_cache
+from benchmarks.processes import BenchmarkError
 from benchmarks.storage import made_up_call
 from recorder.analytics.engine import run_models
+from recorder.cli.proxy_run import MALLOC, MALLOC_OF_SEALER
 from recorder.pipeline.decoding import JournalDecoder
 from recorder.pipeline.seal import seal_all
 from recorder.protocol.envelope import RecordKind
@@ -37,6 +44,18 @@ _SESSION: Final = "019c1410-7c00-7000-8000-000000000001"
 _OPENED_NS: Final = 1_769_860_800_000_000_000
 
 _T = TypeVar("_T")
+
+
+def run_installed(console: Console, *, rounds: int = 5) -> bool:
+    """`run` in a process that is as the sealer of an installation; whether the goals are reached."""
+    try:
+        tree = compiled_recorder(default_cache())
+    except BenchmarkError as error:
+        console.print(f"{error.message}: so all is interpreted")
+        tree = ROOT
+    code = f"import sys; from benchmarks import sealing; sys.exit(not sealing.run(sealing.Console(), rounds={rounds}))"
+    environment = {MALLOC: MALLOC_OF_SEALER} | os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, "-c", code], cwd=tree, env=environment, check=False).returncode == 0
 
 
 def run(console: Console, *, minutes: float = 10.0, rounds: int = 5) -> bool:

@@ -26,8 +26,9 @@ from recorder.proxy.takeover import HandOver, TakeOver
 log = logging.getLogger(__name__)
 
 _PATIENCE_SECONDS = {"recorder": 30.0, "sorter": 120.0, "sealer": 600.0}
-_MALLOC = "GLIBC_TUNABLES"
-_MALLOC_OF_SEALER = "glibc.malloc.tcache_count=1000"
+MALLOC = "GLIBC_TUNABLES"
+"""The variable that tells the C library how to keep memory."""
+MALLOC_OF_SEALER = "glibc.malloc.tcache_count=1000"
 """Planning a model's query takes thousands of small objects and gives them back. The C library keeps seven of each size
 at hand unless told otherwise, and what does not fit there makes its heap, and so each further sealing, slower."""
 
@@ -164,11 +165,11 @@ def _url(place: tuple[str, int], *, tls: bool) -> str:
 def _child(name: str, module: str, stage: int, *words: str) -> Child:
     """One of the processes that come after the workers."""
     command = [sys.executable, "-m", f"recorder.pipeline.{module}", *words]
-    tuned = name == "sealer" and _MALLOC not in os.environ
+    tuned = name == "sealer" and MALLOC not in os.environ
     return Child(
         name=name,
         command=command,
-        environment={_MALLOC: _MALLOC_OF_SEALER} if tuned else {},
+        environment={MALLOC: MALLOC_OF_SEALER} if tuned else {},
         stage=stage,
         farewell=ORDERLY,
         patience_seconds=_PATIENCE_SECONDS[name],
