@@ -220,30 +220,6 @@ def test_percentiles_need_enough_values(engine: Engine) -> None:
     assert of(ask(engine, "latency", "trigger"), "trigger", "n") == [("client", 1), ("vad", 21)]
 
 
-@pytest.mark.parametrize(
-    ("n", "p50", "p95", "p99"),
-    [
-        (1, 1.0, None, None),
-        (19, 10.0, None, None),
-        (20, 10.5, 19.05, None),  # 1 + 19 × 0.95
-        (99, 50.0, 94.1, None),  # 1 + 98 × 0.95
-        (100, 50.5, 95.05, 99.01),  # 1 + 99 × 0.99
-    ],
-)
-def test_where_percentiles_begin(n: int, p50: float, p95: float | None, p99: float | None) -> None:
-    """The median of 1, …, n from one value on, the 95th from 20, the 99th from 100."""
-    waits = [response("a", number, time_to_first_audio_seconds=float(number)) for number in range(1, n + 1)]
-    with Engine() as own:
-        own.update(live={"sessions": pa.Table.from_pylist(SESSIONS), "responses": pa.Table.from_pylist(waits)})
-        (row,) = ask(own, "latency", "session")
-    assert row["n"] == n
-    assert (row["p50_seconds"], row["p95_seconds"], row["p99_seconds"]) == (
-        pytest.approx(p50),
-        None if p95 is None else pytest.approx(p95),
-        None if p99 is None else pytest.approx(p99),
-    )
-
-
 def test_responses(engine: Engine) -> None:
     everything, other = ask(engine, "responses", "model")
     assert (everything["n"], everything["completed"], everything["cancelled"], everything["failed"]) == (23, 21, 1, 1)

@@ -239,3 +239,11 @@ def upgrade(worker: RunningWorker) -> socket.socket:
     client.sendall(UPGRADE)
     assert read_head(client) == ACCEPT
     return client
+
+
+def exchange(worker: RunningWorker, request: bytes) -> tuple[bytes, bytes]:
+    """Send a request, read the whole answer: (status line, body)."""
+    with worker.connect() as client:
+        client.sendall(request)
+        head, _, body = read_to_end(client).partition(b"\r\n\r\n")
+        return head.split(b"\r\n")[0], body
