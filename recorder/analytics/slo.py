@@ -265,9 +265,7 @@ def evaluate(slo: Slo, query: Query, now: datetime) -> Report:
     counts = _counts(slo, query, windows, now)
     spans = {text: _span(slo, text, *counts[text]) for text in windows}
     whole = spans[slo.window]
-    good = (
-        (whole.n - whole.bad) / whole.n if whole.n else None
-    )  # 1 - bad / n may be less than the objective's own float
+    good = (whole.n - whole.bad) / whole.n if whole.n else None  # 1 - bad / n can be less than the objective
     alerting = any(_burns(spans[burn.long], burn.rate) and _burns(spans[burn.short], burn.rate) for burn in slo.alerts)
     return Report(
         name=slo.name,
