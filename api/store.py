@@ -8,6 +8,7 @@ from pathlib import Path
 
 from recorder.analytics.rules import load_rules
 from recorder.pipeline.catalog import Catalog
+from recorder.pipeline.timetravel import TimeTravel
 
 REFRESH_SECONDS = 0.5
 """A poll of a page asks several questions; they share one look at the data directory."""
@@ -25,6 +26,7 @@ class Store:
 
     Attributes:
         rules: what `findings` are looked for with.
+        past: conversations at any position.
 
     Raises:
         StoreError: `data_dir` cannot be read.
@@ -35,6 +37,7 @@ class Store:
         self.data_dir = data_dir
         self.rules = load_rules(rules)
         self._catalog = Catalog(data_dir, prices=prices, keep=True)
+        self.past = TimeTravel(self._catalog)
         self._refreshing = threading.Lock()
         self._fresh_until = 0.0
 
@@ -43,6 +46,7 @@ class Store:
         if time.monotonic() >= self._fresh_until and self._refreshing.acquire(blocking=False):
             try:
                 self._catalog.refresh()
+                self.past.forget()
                 self._fresh_until = time.monotonic() + REFRESH_SECONDS
             finally:
                 self._refreshing.release()

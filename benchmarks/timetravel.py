@@ -1,11 +1,13 @@
 """`python -m benchmarks timetravel`: the conversation of a long session at any position, as a slider along a call asks.
 
 Two sealed sessions of 40,000 events each: a made-up voice call (audio in appends of 20 ms, an answer every dozen
-seconds), and one that is nothing but written answers, word by word. Each answer is made from the files anew.
+seconds), and one that is nothing but written answers, word by word. The first look reads the files, as for each session
+that somebody opens; the others, at random positions, find what it has made ready.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import tempfile
@@ -21,7 +23,7 @@ from rich.table import Table
 from benchmarks.storage import made_up_call
 from recorder.pipeline.catalog import Catalog
 from recorder.pipeline.commit import write_segments
-from recorder.pipeline.timetravel import conversation_at
+from recorder.pipeline.timetravel import TimeTravel, conversation_at
 from recorder.protocol.builder import EventBuilder
 from recorder.protocol.envelope import RecordedEvent
 from recorder.store import layout
@@ -43,31 +45,37 @@ def run(console: Console, *, positions: int = 300, share: float = 1.0) -> bool:
         share: of the sessions' length.
     """
     sessions = {"voice call": made_up_call(_CALL_MINUTES * share), "written answers": list(_written(share))}
-    table = Table("session", "events", "p50, ms", "p95, ms", "longest, ms", title=f"at {positions:,} positions")
+    headings = ("session", "events", "first look, ms", "p50, ms", "p95, ms", "longest, ms")
+    table = Table(*headings, title=f"at {positions:,} positions")
     worst = {}
     with tempfile.TemporaryDirectory() as folder:
         layout.create(Path(folder))
         ids = dict(zip(sessions, write_segments(Path(folder), sessions.values()), strict=True))
         counts = {name: len(events) for name, events in sessions.items()}
-        sessions.clear()  # a reader has no such heap, through which Python's garbage collector would have to go
+        sessions.clear()
+        gc.collect()
+        gc.freeze()  # as `recorder serve` does
         with Catalog(Path(folder)) as catalog:
             for name, count in counts.items():
-                taken = _times(catalog, ids[name], count, positions)
-                worst[name] = max(taken)
-                figures = (median(taken), quantiles(taken, n=20)[-1], max(taken))
+                first, *taken = _times(catalog, ids[name], count, positions)
+                worst[name] = max(first, *taken)
+                figures = (first, median(taken), quantiles(taken, n=20)[-1], max(taken))
                 table.add_row(name, f"{count:,}", *(f"{figure:.1f}" for figure in figures))
+        gc.unfreeze()
     console.print(table)
-    console.print(f"goal: under {GOAL_MS:g} ms at any position of the call")
-    return worst["voice call"] < GOAL_MS
+    console.print(f"goal: under {GOAL_MS:g} ms at any position")
+    return max(worst.values()) < GOAL_MS
 
 
 def _times(catalog: Catalog, session_id: str, count: int, positions: int) -> list[float]:
+    """Milliseconds: of the first look, at the end, and of all others."""
     chance = random.Random(1)
-    conversation_at(catalog, session_id, 0)
+    conversation_at(catalog, session_id, 0)  # imports, and the system's cache of the files
+    past = TimeTravel(catalog)
     taken = []
-    for at in [*(chance.randrange(count) for _ in range(positions)), count - 1]:
+    for at in [count - 1, *(chance.randrange(count) for _ in range(positions)), count - 1]:
         began = time.perf_counter()
-        state = conversation_at(catalog, session_id, at)
+        state = past.conversation(session_id, at)
         taken.append((time.perf_counter() - began) * 1e3)
         assert state.position == at
     return taken

@@ -19,7 +19,6 @@ from dashboards.queries import EventFilter, SessionFilter, parsed, records, rows
 from recorder.analytics.registry import shown_models
 from recorder.errors import AudioRemovedError, EventNotFoundError
 from recorder.pipeline.catalog import Catalog
-from recorder.pipeline.timetravel import conversation_at
 from recorder.protocol.event_types import is_drift
 
 Reference = Annotated[str, Path(description="A prefix of the session's id, the server's sess_… id, or `last`.")]
@@ -124,7 +123,7 @@ def _add_conversation(routes: APIRouter, store: Store) -> None:
     ) -> Response:
         """The conversation as it stood right after a position: items, configuration, what was in flight."""
         catalog = store.catalog()
-        state = conversation_at(catalog, catalog.resolve(reference), at)
+        state = store.past.conversation(catalog.resolve(reference), at)
         # Of that shape as it is, as tests see; to build it once more takes as long as all before.
         return Response(msgspec.json.encode(state), media_type="application/json")
 

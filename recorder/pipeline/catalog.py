@@ -282,6 +282,11 @@ class Catalog:
             )
         )
 
+    def version(self, session_id: str) -> tuple[str, ...] | None:
+        """Digests of a sealed session's files; None while it is not sealed. Raises SessionNotFoundError."""
+        place = self._find(session_id)
+        return None if isinstance(place, LiveSession) else tuple(file.sha256 for file in place.files)
+
     def recorded_events(self, session_id: str) -> list[RecordedEvent]:
         """A session's events with their parts: what replay, export and projections work on.
 

@@ -1,16 +1,22 @@
 from __future__ import annotations
 
+import gc
+import re
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from recorder.errors import SessionNotFoundError
 from recorder.pipeline import timetravel
 from recorder.pipeline.catalog import Catalog
+from recorder.pipeline.erase import erase
+from recorder.pipeline.redact_store import redact
 from recorder.pipeline.seal import seal_all
-from recorder.pipeline.timetravel import conversation_at
+from recorder.pipeline.timetravel import Past, TimeTravel, conversation_at
 from recorder.projection.conversation import project
 from tests.pipeline.conftest import Journal
 
@@ -53,8 +59,11 @@ def check_every_position(data_dir: Path, journal: Journal) -> None:
     seal_all(data_dir)
     with Catalog(data_dir) as catalog:
         events = catalog.recorded_events(journal.session_id)
+        past = TimeTravel(catalog)
         for position in range(len(events)):
-            assert conversation_at(catalog, journal.session_id, position) == project(events, position)
+            wanted = project(events, position)
+            assert conversation_at(catalog, journal.session_id, position) == wanted
+            assert past.conversation(journal.session_id, position) == wanted
 
 
 @pytest.mark.parametrize("strange", [{}, {"delta": 7}, {"delta": None}, {"delta": "x", "content_index": 1}])
@@ -103,3 +112,67 @@ def test_pieces_that_come_as_a_whole_later_are_left_out_and_others_are_not(
     ):
         journal.server(message)
     check_every_position(data_dir, journal)
+
+
+def texts(past: TimeTravel, session_id: str) -> list[str]:
+    return [item.text for item in past.conversation(session_id).items]
+
+
+def test_what_was_kept_is_read_once(
+    data_dir: Path, new_journal: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journals = [new_journal(number).turn().closed() for number in range(1, 7)]
+    seal_all(data_dir)
+    made: list[pl.DataFrame] = []
+
+    def counted(rows: pl.DataFrame) -> Past:
+        made.append(rows)
+        return Past(rows)
+
+    monkeypatch.setattr(timetravel, "Past", counted)
+    first, *others = (journal.session_id for journal in journals)
+    with Catalog(data_dir) as catalog:
+        past = TimeTravel(catalog)
+        for position in range(5):
+            assert past.conversation(first, position).position == position
+        assert len(made) == 1
+        for session_id in others:
+            past.conversation(session_id)
+        past.conversation(others[-1])
+        assert len(made) == 6
+        past.conversation(first)  # by now others have its place
+        assert len(made) == 7
+        with pytest.raises(SessionNotFoundError):
+            past.conversation("no such")
+
+
+def test_a_running_session_is_never_as_it_was(data_dir: Path, new_journal: Callable[..., Journal]) -> None:
+    journal = new_journal().turn()
+    with Catalog(data_dir) as catalog:
+        past = TimeTravel(catalog)
+        before = past.conversation(journal.session_id)
+        journal.server({**ITEM, "item": {"id": "late", "type": "message"}})
+        catalog.refresh()
+        after = past.conversation(journal.session_id)
+        assert [item.id for item in after.items] == [*(item.id for item in before.items), "late"]
+
+
+def test_what_was_redacted_or_erased_is_not_kept(data_dir: Path, new_journal: Callable[..., Journal]) -> None:
+    said = {"id": "u", "type": "message", "content": [{"type": "input_text", "text": "My name is Ada."}]}
+    journals = [new_journal(number).turn().server({**ITEM, "item": said}).closed() for number in (1, 2)]
+    redacted, erased = (journal.session_id for journal in journals)
+    seal_all(data_dir)
+    with Catalog(data_dir) as catalog:
+        past = TimeTravel(catalog)
+        assert texts(past, erased) == texts(past, redacted) == ["", "My name is Ada."]
+        gc.collect()
+        kept = [weakref.ref(one) for one in gc.get_objects() if isinstance(one, Past)]
+        redact(data_dir, [redacted], patterns=[re.compile("Ada")])
+        erase(data_dir, [erased])
+        catalog.refresh()
+        past.forget()
+        gc.collect()
+        assert [one() for one in kept] == [None, None]
+        assert texts(past, redacted) == ["", "My name is [redacted]."]
+        with pytest.raises(SessionNotFoundError):
+            past.conversation(erased)
