@@ -48,9 +48,9 @@ def test_calls_go_on_in_a_new_directory_and_what_is_missing_is_said(
         with closing(Call(proxy, listener)) as running, closing(Call(proxy, listener)) as silent:
             up, down = running.say(BEFORE)
             eventually(lambda: len(list((data / "journal").glob("*.journal"))) == 2, "the calls have journals")
-            data.rename(tmp_path / "elsewhere")  # at once: what is written while it is removed piece by piece would stay
+            data.rename(tmp_path / "elsewhere")  # at once: what is written during a removal would stay
             if how == "removed":
-                shutil.rmtree(tmp_path / "elsewhere", ignore_errors=True)  # something may be written there yet
+                shutil.rmtree(tmp_path / "elsewhere", ignore_errors=True)
             eventually(lambda: said("was removed or replaced while it was recorded into"), "the recorder notices it")
             eventually(lambda: said(f"{up + down} bytes were forwarded and are not recorded: store removed"), "the gap")
             eventually((data / "proxy.lock").exists, "the lock is taken once more")
