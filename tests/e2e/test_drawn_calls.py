@@ -18,6 +18,7 @@ from recorder.simulator.script import Script
 from recorder.simulator.truth import ResponseTruth
 from tests.drawing import examples
 from tests.e2e import drawn_scripts
+from tests.e2e.drawn_book import played
 from tests.e2e.drawn_call import Call, call, near, seconds
 from tests.e2e.drawn_tables import check_tables
 
@@ -151,12 +152,7 @@ def played_ms(call: Call, item_id: str) -> float:
     for one in call.truth.interruptions:
         if one.item_id == item_id and (one.source == "client" or interrupts(call)):
             end_ns = one.at_ns
-    heard, free_ns = 0.0, 0.0
-    for at_ns, ms in audio:
-        start = max(free_ns, at_ns)
-        heard += min(ms, max(0.0, (end_ns - start) / 1e6))
-        free_ns = start + ms * 1e6
-    return heard
+    return played(audio, end_ns)
 
 
 def interrupts(call: Call) -> bool:

@@ -23,6 +23,7 @@ from recorder.simulator.server import Simulator
 from recorder.simulator.truth import ResponseTruth, Truth
 from recorder.store.journal_files import list_journals
 from tests.e2e.agreement import compare, fold
+from tests.e2e.drawn_answers import TOKENS
 
 SPEEDS: Final = (1.0, 4.0)
 """At 4 the wall clock, by which a recorder must go, is no longer that of the script: other turns are interrupted."""
@@ -191,22 +192,6 @@ def _response(row: dict[str, Any]) -> tuple[Any, ...]:
 
 def _true_response(truth: ResponseTruth) -> tuple[Any, ...]:
     return (truth.id, truth.out_of_band, truth.trigger, truth.status, truth.status_reason, truth.transcript)
-
-
-TOKENS: Final = {
-    "input_tokens": ("input_tokens",),
-    "output_tokens": ("output_tokens",),
-    "total_tokens": ("total_tokens",),
-    "input_text_tokens": ("input_token_details", "text_tokens"),
-    "input_audio_tokens": ("input_token_details", "audio_tokens"),
-    "input_image_tokens": ("input_token_details", "image_tokens"),
-    "cached_tokens": ("input_token_details", "cached_tokens"),
-    "cached_text_tokens": ("input_token_details", "cached_tokens_details", "text_tokens"),
-    "cached_audio_tokens": ("input_token_details", "cached_tokens_details", "audio_tokens"),
-    "cached_image_tokens": ("input_token_details", "cached_tokens_details", "image_tokens"),
-    "output_text_tokens": ("output_token_details", "text_tokens"),
-    "output_audio_tokens": ("output_token_details", "audio_tokens"),
-}
 
 
 def _tokens(row: dict[str, Any]) -> dict[str, Any]:
